@@ -1,0 +1,63 @@
+"""Command line of one sub-tile: `python -m shine.euclid.run --manifest M --config C --output DIR`.
+
+Exit status: 0 done, 2 wrong configuration, 3 missing or bad input, 4 not converged (the result is
+written and flagged), 5 out of memory, 130 interrupted.
+"""
+
+import argparse
+import logging
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from shine.errors import INTERRUPTED_EXIT_CODE, MemoryExhaustedError, ShineError
+
+__all__ = ["main", "run_subtile"]
+
+
+def run_subtile(manifest_path: Path | str, config_path: Path | str, output_dir: Path | str) -> Path:
+    """See `shine.euclid.run.run_subtile`; JAX is imported only when it is called."""
+    from shine.euclid import run
+
+    return run.run_subtile(manifest_path, config_path, output_dir)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one sub-tile; returns the exit status."""
+    options = _parser().parse_args(arguments)
+    logging.basicConfig(
+        level=logging.INFO if options.verbose else logging.WARNING,
+        format="%(asctime)s %(levelname)s %(name)s: %(message)s",
+        stream=sys.stderr,
+    )
+    try:
+        result = run_subtile(options.manifest, options.config, options.output)
+    except ShineError as error:
+        sys.stderr.write(f"error: {error}\n")
+        return error.exit_code
+    except MemoryError as error:
+        sys.stderr.write(f"error: {options.manifest}: out of memory: {error}\n")
+        return MemoryExhaustedError.exit_code
+    except KeyboardInterrupt:
+        sys.stderr.write(f"interrupted: {options.manifest}: nothing half-written\n")
+        return INTERRUPTED_EXIT_CODE
+    sys.stdout.write(f"{result}\n")
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m shine.euclid.run",
+        description="Infer the shear of one sub-tile from Euclid VIS pixels.",
+        epilog="exit status: 0 done, 2 configuration, 3 input, 4 not converged, 5 memory, "
+        "130 interrupted",
+    )
+    parser.add_argument("--manifest", type=Path, required=True, help="the sub-tile's manifest")
+    parser.add_argument(
+        "--config", type=Path, required=True, help="YAML with the sections inference and gal"
+    )
+    parser.add_argument("--output", type=Path, required=True, help="folder for the result files")
+    parser.add_argument(
+        "--verbose", action="store_true", help="say what is read, cut and fitted, step by step"
+    )
+    return parser

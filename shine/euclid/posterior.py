@@ -1,0 +1,191 @@
+"""Inference on an `ExposureSet`, and its answer in the terms of the result files."""
+
+import logging
+import time
+from dataclasses import dataclass
+
+import jax
+import numpy as np
+
+from shine.errors import SourceFlag, Status, SubtileFlag
+from shine.euclid.config import EuclidConfig
+from shine.euclid.scene import ExposureSet
+from shine.inference import Mode, find_mode
+from shine.results import ShearResult, SourceResults
+
+logger = logging.getLogger(__name__)
+
+_NEAR_EDGE_OF_DISC = 0.95  # |e| beyond which a shape is called bounded
+_CHI2_PER_PIXEL = (0.8, 1.25)  # outside of which a fit is called poor
+
+_find_mode = jax.jit(find_mode, static_argnames="config")
+
+
+@dataclass(frozen=True)
+class Posterior:
+    """What the pixels say of a sub-tile.
+
+    `shear` (2,) is the reduced shear (g1, g2) of the core galaxies and `shear_covariance` (2, 2)
+    its Laplace covariance, marginal over all source parameters; both are None, and so is `mode`,
+    when there was nothing to infer. `status` says which.
+    """
+
+    status: Status
+    flags: SubtileFlag
+    shear: np.ndarray | None = None
+    shear_covariance: np.ndarray | None = None
+    mode: Mode | None = None  # rows of its arrays follow `ExposureSet.sources`, padding behind
+    chi2: np.ndarray | None = None  # (n,) per source
+    n_pixels: np.ndarray | None = None  # (n,) per source
+    compile_s: float = 0.0
+    solve_s: float = 0.0
+
+
+def infer(exposures: ExposureSet, config: EuclidConfig | None = None) -> Posterior:
+    """Infer the shear of a sub-tile, and every source's parameters with it.
+
+    Never raises for lack of data or convergence: look at `status`.
+    """
+    config = config or EuclidConfig()
+    flags = _data_flags(exposures)
+    if exposures.scene is None or exposures.prior is None:
+        seen = bool(exposures.manifest.quadrants)
+        return Posterior(Status.NO_SOURCES if seen else Status.NO_QUADRANTS, flags)
+    scene, prior = exposures.scene, exposures.prior
+    started = time.perf_counter()
+    program = _find_mode.lower(scene, prior, config=config.inference.solver).compile()
+    compiled = time.perf_counter()
+    mode = jax.device_get(program(scene, prior))
+    chi2 = scene.weight * (scene.data_adu - mode.model_adu) ** 2
+    per_source = jax.device_get(scene.sum_per_source(np.stack([chi2, scene.weight > 0])))
+    solved = time.perf_counter()
+    _log_history(exposures.manifest.stem, mode)
+    singular = not (np.linalg.eigvalsh(mode.shear_covariance) > 0).all()
+    converged = bool(mode.converged) and not singular
+    if singular:
+        flags |= SubtileFlag.SINGULAR_CURVATURE
+    if not converged:
+        flags |= SubtileFlag.NOT_CONVERGED
+    per_pixel = chi2_total(exposures, mode)[0] / max(int((scene.weight > 0).sum()), 1)
+    if not _CHI2_PER_PIXEL[0] < per_pixel < _CHI2_PER_PIXEL[1]:
+        flags |= SubtileFlag.POOR_FIT
+    return Posterior(
+        status=Status.OK if converged else Status.NOT_CONVERGED,
+        flags=flags,
+        shear=mode.shear,
+        shear_covariance=mode.shear_covariance,
+        mode=mode,
+        chi2=per_source[0],
+        n_pixels=per_source[1],
+        compile_s=compiled - started,
+        solve_s=solved - compiled,
+    )
+
+
+def chi2_total(exposures: ExposureSet, mode: Mode) -> tuple[float, int]:
+    """Chi-square of all modelled pixels, and their number."""
+    weight = np.asarray(exposures.scene.weight, np.float64)
+    misfit = np.asarray(exposures.scene.data_adu, np.float64) - mode.model_adu
+    return float((weight * misfit**2).sum()), int((weight > 0).sum())
+
+
+def shear_result(exposures: ExposureSet, posterior: Posterior, method: str) -> ShearResult:
+    """The shear row of a sub-tile."""
+    manifest = exposures.manifest
+    ra, dec = _centre(manifest.sky_bounds.core_ra, manifest.sky_bounds.core_dec)
+    row = {
+        "tile_id": manifest.tile_id,
+        "subtile_row": manifest.sub_tile_row,
+        "subtile_col": manifest.sub_tile_col,
+        "ra_deg": ra,
+        "dec_deg": dec,
+        "method": method,
+        "status": posterior.status,
+        "flags": int(posterior.flags),
+        "n_quadrants": exposures.n_quadrants_used,
+    }
+    if posterior.mode is not None:
+        chi2, n_pixels = chi2_total(exposures, posterior.mode)
+        row |= {
+            "n_sources": int(exposures.used.sum()),
+            "n_modelled": int((exposures.n_exposures > 0).sum()),
+            "n_pixels": n_pixels,
+            "chi2": chi2,
+            "convergence": float(posterior.mode.remaining),
+            "g1": float(posterior.shear[0]),
+            "g2": float(posterior.shear[1]),
+        }
+        if not posterior.flags & SubtileFlag.SINGULAR_CURVATURE:
+            row |= {
+                "g1_err": float(np.sqrt(posterior.shear_covariance[0, 0])),
+                "g2_err": float(np.sqrt(posterior.shear_covariance[1, 1])),
+                "g1g2_cov": float(posterior.shear_covariance[0, 1]),
+            }
+    return ShearResult(**row)
+
+
+def source_results(exposures: ExposureSet, posterior: Posterior) -> SourceResults:
+    """One row per core source that was modelled."""
+    sources = exposures.sources
+    rows = np.flatnonzero(sources.is_core)
+    if posterior.mode is None or not len(rows):
+        return SourceResults.empty()
+    parameters = np.array(posterior.mode.parameters[rows], np.float64)
+    covariance = np.array(posterior.mode.covariance[rows], np.float64)
+    chi2 = np.array(posterior.chi2[rows], np.float64)
+    flags = sources.flags[rows].copy()
+    variances = np.diagonal(covariance, axis1=1, axis2=2)
+    unseen = exposures.n_exposures[rows] == 0
+    singular = ~unseen & ~(np.isfinite(variances) & (variances >= 0)).all(axis=1)
+    flags[unseen] |= SourceFlag.NOT_OBSERVED
+    flags[singular] |= SourceFlag.SINGULAR_CURVATURE
+    flags[np.hypot(parameters[:, 2], parameters[:, 3]) > _NEAR_EDGE_OF_DISC] |= SourceFlag.AT_BOUND
+    if posterior.status != Status.OK:
+        flags |= SourceFlag.NOT_CONVERGED
+    # What no pixel saw has no value; a prior is not a measurement.
+    parameters[unseen], covariance[unseen | singular], chi2[unseen] = np.nan, np.nan, np.nan
+    return SourceResults(
+        object_id=sources.object_id[rows],
+        ra_deg=sources.ra[rows],
+        dec_deg=sources.dec[rows],
+        kind=sources.kind[rows],
+        parameters=parameters,
+        covariance=covariance,
+        chi2=chi2,
+        n_pixels=posterior.n_pixels[rows].astype(np.int32),
+        n_exposures=exposures.n_exposures[rows],
+        flags=flags,
+    )
+
+
+def _data_flags(exposures: ExposureSet) -> SubtileFlag:
+    flags = SubtileFlag(0)
+    if set(exposures.sources.dropped) & set(exposures.manifest.core_source_ids):
+        flags |= SubtileFlag.CORE_SOURCES_DROPPED
+    if (exposures.sources.is_core & (exposures.n_exposures == 0)).any():
+        flags |= SubtileFlag.CORE_SOURCES_UNSEEN
+    if exposures.n_quadrants_used < len(exposures.manifest.quadrants):
+        flags |= SubtileFlag.QUADRANTS_UNUSED
+    if len({key.split("/")[0] for key in exposures.digests}) == 1:
+        flags |= SubtileFlag.SINGLE_EXPOSURE
+    return flags
+
+
+def _centre(ra_range: tuple[float, float], dec_range: tuple[float, float]) -> tuple[float, float]:
+    """Middle of the bounds, in degrees; a range across 0h has its low end above its high end."""
+    low, high = ra_range
+    width = (high - low) % 360.0
+    return (low + 0.5 * width) % 360.0, 0.5 * (dec_range[0] + dec_range[1])
+
+
+def _log_history(stem: str, mode: Mode) -> None:
+    taken = np.isfinite(mode.history.remaining)
+    columns = zip(mode.history.remaining[taken], mode.history.rejected[taken], strict=True)
+    for i, (remaining, rejected) in enumerate(columns):
+        logger.info(
+            "%s: step %d: log posterior expected to rise by %.4g, %d sources held back",
+            stem,
+            i + 1,
+            remaining,
+            rejected,
+        )

@@ -1,0 +1,100 @@
+"""The PSF of one detector quadrant: a 9 x 9 grid of stamps, interpolated to any position.
+
+The stamps hold the effective PSF at native sampling: the pixel response is in them, so a model
+convolved by them must not be convolved by the pixel again. Their sums, 0.93 to 0.97, say how much
+light the stamp holds; they are kept as they are. Grid order is row-major (the first row of stamps
+belongs to the lowest y), nodes at cell centres.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Self
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from shine.errors import InputError, explain
+
+GRID_NODES = 9
+
+
+@dataclass(frozen=True)
+class PsfGrid:
+    """PSF stamps (9, 9, k, k), indexed [y node, x node, y, x], centred on the middle pixel."""
+
+    stamps: NDArray[np.float32]
+    x_nodes: NDArray[np.float64]  # (9,) 0-based pixel positions in the quadrant, ascending
+    y_nodes: NDArray[np.float64]
+
+    @classmethod
+    def from_image(cls, image: NDArray, frame_shape: tuple[int, int], where: str) -> Self:
+        """Cut a PSF image (9 k, 9 k) into its stamps, for a quadrant of `frame_shape` (ny, nx).
+
+        `where` names the file and HDU in the InputError raised if the image is not square, k is not
+        odd, a pixel is not finite, or a stamp has no positive sum.
+        """
+        side = image.shape[0]
+        size, rest = divmod(side, GRID_NODES)
+        if image.shape != (side, side) or rest or size % 2 == 0:
+            raise InputError(
+                explain(
+                    where,
+                    f"an image of {image.shape[0]} x {image.shape[-1]} pixels",
+                    f"a square grid of {GRID_NODES} x {GRID_NODES} stamps of odd size (189 x 189)",
+                    "Check that this is the PSF grid of the VIS calibration.",
+                )
+            )
+        cells = image.reshape(GRID_NODES, size, GRID_NODES, size)
+        stamps = np.ascontiguousarray(cells.swapaxes(1, 2), dtype=np.float32)
+        _check_stamps(stamps, where)
+        ny, nx = frame_shape
+        return cls(stamps, _cell_centres(nx), _cell_centres(ny))
+
+    def at(self, x: ArrayLike, y: ArrayLike) -> NDArray[np.float32]:
+        """PSF stamps (n, k, k) at 0-based pixel positions (n,) of the quadrant.
+
+        Bilinear between the nodes, constant beyond the outer ones, not renormalised. Positions that
+        are not finite raise ValueError.
+        """
+        columns, right = _bracket(self.x_nodes, np.atleast_1d(np.asarray(x, np.float64)))
+        rows, above = _bracket(self.y_nodes, np.atleast_1d(np.asarray(y, np.float64)))
+        stamps = np.zeros((len(rows), *self.stamps.shape[2:]), np.float32)
+        for row, weight_y in ((rows, 1.0 - above), (rows + 1, above)):
+            for column, weight_x in ((columns, 1.0 - right), (columns + 1, right)):
+                weight = (weight_x * weight_y).astype(np.float32)
+                stamps += weight[:, None, None] * self.stamps[row, column]
+        return stamps
+
+
+def _cell_centres(n_pixels: int) -> NDArray[np.float64]:
+    return (np.arange(GRID_NODES) + 0.5) * n_pixels / GRID_NODES - 0.5
+
+
+def _bracket(
+    nodes: NDArray[np.float64], position: NDArray[np.float64]
+) -> tuple[NDArray[np.intp], NDArray[np.float64]]:
+    """Index of the node at or below each position, and the weight of the next one."""
+    if not np.isfinite(position).all():
+        raise ValueError("the PSF is asked for at positions that are not finite")
+    place = (position - nodes[0]) / (nodes[1] - nodes[0])  # the nodes are evenly spaced
+    place = np.clip(place, 0.0, len(nodes) - 1.0)
+    below = np.minimum(place.astype(np.intp), len(nodes) - 2)
+    return below, place - below
+
+
+def _check_stamps(stamps: NDArray[np.float32], where: str) -> None:
+    action = "Fetch or make this PSF grid again."
+    broken = ~np.isfinite(stamps).all(axis=(2, 3))
+    if broken.any():
+        found = f"values that are not finite in {_nodes(broken)}"
+        raise InputError(explain(where, found, "finite PSF stamps", action))
+    empty = stamps.sum(axis=(2, 3), dtype=np.float64) <= 0.0
+    if empty.any():
+        found = f"no positive sum in {_nodes(empty)}"
+        raise InputError(explain(where, found, "stamps that sum to nearly one", action))
+
+
+def _nodes(chosen: NDArray[np.bool_]) -> str:
+    row, column = np.argwhere(chosen)[0]
+    return f"{int(chosen.sum())} of {chosen.size} stamps, first at row {row}, column {column}"

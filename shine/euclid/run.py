@@ -1,0 +1,128 @@
+"""One sub-tile from manifest to result files. `python -m shine.euclid.run --help`"""
+
+import logging
+import platform
+import resource
+import sys
+import time
+from pathlib import Path
+
+import jax
+import numpy as np
+
+from shine.errors import ConvergenceError, InputError, Status
+from shine.euclid import plots, posterior
+from shine.euclid.config import EuclidConfig, load_config
+from shine.euclid.posterior import Posterior
+from shine.euclid.scene import ExposureSet, load
+from shine.manifest import read_manifest
+from shine.provenance import Provenance, collect, digest
+from shine.results import RunRecord, provenance_of, read_shear, read_sources, write_results
+
+logger = logging.getLogger(__name__)
+
+
+def run_subtile(manifest_path: Path | str, config_path: Path | str, output_dir: Path | str) -> Path:
+    """Infer the shear of one sub-tile and write its result files; returns the shear file's path.
+
+    Writes `{tile}_{row}_{col}.parquet`, `_sources.parquet`, `.run.json` and `.png`, each at once.
+    A result that is already there and was made by the same code from the same pixels, catalogue
+    values and configuration is kept. Raises `ConvergenceError` after writing a result that did not
+    converge, and the other errors of `shine.errors` before writing anything.
+    """
+    started = time.perf_counter()
+    output_dir = Path(output_dir)
+    config = load_config(config_path)
+    manifest = read_manifest(manifest_path)
+    exposures = load(manifest, config)
+    loaded = time.perf_counter()
+    provenance = collect(config, _input_hashes(exposures, manifest_path), config.inference.seed)
+    result = output_dir / f"{manifest.stem}.parquet"
+    if _is_current(result, provenance):
+        logger.info("%s: inputs, configuration and code are unchanged: result kept", manifest.stem)
+        return result
+    answer = posterior.infer(exposures, config)
+    measurements = {
+        "load_s": loaded - started,
+        "compile_s": answer.compile_s,
+        "solve_s": answer.solve_s,
+        "total_s": time.perf_counter() - started,
+        "peak_rss_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+        "host": platform.node(),
+        "device": str(jax.devices()[0].device_kind),
+        "cuts": exposures.sources.cuts,
+        "history": _history(answer),
+    }
+    output_dir.mkdir(parents=True, exist_ok=True)
+    model = None if answer.mode is None else answer.mode.model_adu
+    # The shear file is written last: where it is, all of a sub-tile's files are.
+    plots.plot_residuals(exposures, model, result.with_suffix(".png"))
+    write_results(
+        output_dir,
+        manifest.stem,
+        posterior.shear_result(exposures, answer, config.inference.method),
+        posterior.source_results(exposures, answer),
+        RunRecord(provenance, measurements),
+    )
+    _report(answer, exposures, config, result)
+    return result
+
+
+def _report(answer: Posterior, exposures: ExposureSet, config: EuclidConfig, result: Path) -> None:
+    if answer.status in (Status.NO_SOURCES, Status.NO_QUADRANTS):
+        logger.warning(
+            "%s: no shear: %s. Catalogue %s, cuts %s",
+            result,
+            answer.status.meaning,
+            ", ".join(exposures.manifest.catalogs),
+            exposures.sources.cuts,
+        )
+        return
+    logger.info(
+        "%s: g1 = %.4f, g2 = %.4f, %d core galaxies", result, *answer.shear, exposures.used.sum()
+    )
+    if answer.status == Status.NOT_CONVERGED:
+        raise ConvergenceError(
+            f"{result}: written and flagged, but not converged after at most "
+            f"{config.inference.solver.max_iterations} steps: the log posterior is expected to "
+            f"rise by {float(answer.mode.remaining):.3g} more, inference.solver.tolerance is "
+            f"{config.inference.solver.tolerance}. Look at the picture beside it; raise "
+            f"inference.solver.max_iterations if the steps still gained."
+        )
+
+
+def _input_hashes(exposures: ExposureSet, manifest_path: Path | str) -> dict[str, str]:
+    return {
+        "manifest": digest([Path(manifest_path).read_bytes()]),
+        "catalogue values": exposures.sources.digest,
+        **exposures.digests,
+    }
+
+
+def _is_current(result: Path, provenance: Provenance) -> bool:
+    """Whether a complete result of the same provenance is there already."""
+    stem = result.stem
+    companions = [result.with_name(f"{stem}.run.json"), result.with_name(f"{stem}.png")]
+    if provenance.git_commit.endswith("-dirty") or not all(path.exists() for path in companions):
+        return False
+    try:
+        sources = read_sources(result.with_name(f"{stem}_sources.parquet"))
+        return provenance_of(read_shear(result)) == provenance == provenance_of(sources)
+    except InputError:
+        return False
+
+
+def _history(answer: Posterior) -> dict[str, list[float]]:
+    if answer.mode is None:
+        return {}
+    taken = np.isfinite(answer.mode.history.remaining)
+    return {
+        name: [float(value) for value in getattr(answer.mode.history, name)[taken]]
+        for name in ("remaining", "rejected")
+    }
+
+
+if __name__ == "__main__":
+    from shine.euclid.cli import main
+
+    sys.exit(main())

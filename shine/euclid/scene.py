@@ -1,0 +1,230 @@
+"""From a manifest to an `ExposureSet`: all sources of the sub-tile, all quadrants that saw them."""
+
+import hashlib
+import logging
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from scipy.special import lambertw
+
+from shine.euclid.catalog import Kind, SourceTable, load_sources
+from shine.euclid.config import EuclidConfig
+from shine.euclid.data_loader import Quadrant, load_quadrant
+from shine.manifest import Manifest, QuadrantFiles, read_manifest
+from shine.prior_utils import CatalogueValues, SourcePrior
+from shine.render import HLR_OVER_SCALE
+from shine.scene import Scene
+from shine.scene_builder import STAMP_SIZES, QuadrantView, SceneBuilder, choose_stamp_sizes
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Display:
+    """One quadrant as it was read, for people to look at."""
+
+    name: str
+    image_adu: np.ndarray  # (ny, nx)
+    weight: np.ndarray  # (ny, nx)
+    place: np.ndarray  # (ny, nx) of each pixel in the scene's vector; negative where not modelled
+    core_xy: np.ndarray  # (k, 2) pixel positions of the core sources
+
+
+@dataclass(frozen=True)
+class ExposureSet:
+    """The pixels, geometry and priors of one sub-tile, ready for inference.
+
+    `scene` is None when there is nothing to infer: no quadrant, or no core galaxy with pixels.
+    """
+
+    manifest: Manifest
+    sources: SourceTable
+    scene: Scene | None
+    prior: SourcePrior | None
+    n_exposures: np.ndarray  # (n,) quadrants with a usable pixel of each source
+    n_quadrants_used: int
+    digests: dict[str, str]  # quadrant -> digest of what was read
+    display: Display | None
+
+    @property
+    def used(self) -> np.ndarray:
+        """(n,) the core galaxies whose shapes carry the sub-tile's shear."""
+        return (self.sources.kind == Kind.GALAXY) & self.sources.is_core & (self.n_exposures > 0)
+
+
+def load(manifest: Manifest | Path | str, config: EuclidConfig | None = None) -> ExposureSet:
+    """Read what a manifest names.
+
+    Raises `shine.errors.InputError` naming the file and the item that is missing or wrong.
+    """
+    config = config or EuclidConfig()
+    if not isinstance(manifest, Manifest):
+        manifest = read_manifest(manifest)
+    sources = load_sources(manifest, config.gal.selection)
+    loader = _Loader(sources, config)
+    for quadrant in _prefetched(manifest.quadrants, config.inference.bad_flags):
+        loader.add(quadrant)
+    return loader.finish(manifest)
+
+
+class _Loader:
+    """Takes quadrants one by one and keeps what the inference needs of them."""
+
+    def __init__(self, sources: SourceTable, config: EuclidConfig) -> None:
+        self._sources = sources
+        self._config = config
+        self._builder: SceneBuilder | None = None
+        self._digests: dict[str, str] = {}
+        self._display: Display | None = None
+        self._n_used = 0
+
+    def add(self, quadrant: Quadrant) -> None:
+        sources = self._sources
+        key = f"{quadrant.exposure}/{quadrant.name}"
+        self._digests[key] = quadrant.digest
+        if not len(sources.object_id):
+            return
+        x, y = quadrant.wcs.to_pixel(sources.ra, sources.dec)
+        height, width = quadrant.image_adu.shape
+        reach = STAMP_SIZES[-1] // 2
+        near = (x > -reach) & (x < width + reach) & (y > -reach) & (y < height + reach)
+        rows = np.flatnonzero(near)
+        logger.info("%s: %d sources, masked pixels %s", key, len(rows), quadrant.n_masked)
+        if not len(rows):
+            return
+        x, y = x[rows], y[rows]
+        jacobian = quadrant.wcs.jacobian(x, y)
+        psf = quadrant.psf.at(x, y)
+        if self._builder is None:
+            self._builder = SceneBuilder(
+                _stamp_sizes(sources, jacobian, psf, self._config.inference.stamp_light_outside),
+                self._config.gal.profile,
+            )
+        weight = _without_discs(quadrant, sources.masks)
+        view = QuadrantView(rows, x, y, jacobian, psf, quadrant.adu_per_ujy)
+        place = self._builder.add_quadrant(quadrant.image_adu, weight, view)
+        if (place >= 0).any():
+            self._n_used += 1
+            self._keep_for_display(quadrant, weight, place, (rows, x, y))
+
+    def finish(self, manifest: Manifest) -> ExposureSet:
+        n = len(self._sources.object_id)
+        seen = self._builder.n_exposures if self._builder else np.zeros(n, np.int16)
+        exposures = ExposureSet(
+            manifest=manifest,
+            sources=self._sources,
+            scene=None,
+            prior=None,
+            n_exposures=seen,
+            n_quadrants_used=self._n_used,
+            digests=self._digests,
+            display=self._display,
+        )
+        if not exposures.used.any():
+            return exposures
+        scene = self._builder.build()
+        prior = _prior(self._sources, exposures.used, scene.n_sources, self._config)
+        return ExposureSet(**{**exposures.__dict__, "scene": scene, "prior": prior})
+
+    def _keep_for_display(self, quadrant, weight, place, positions) -> None:
+        """Keep the quadrant that sees most core sources."""
+        rows, x, y = positions
+        height, width = place.shape
+        inside = (x > 0) & (x < width) & (y > 0) & (y < height) & self._sources.is_core[rows]
+        if self._display is None or inside.sum() > len(self._display.core_xy):
+            self._display = Display(
+                name=f"{quadrant.exposure} {quadrant.name}",
+                image_adu=quadrant.image_adu,
+                weight=weight,
+                place=place,
+                core_xy=np.column_stack([x[inside], y[inside]]),
+            )
+
+
+def light_radius(hlr_arcsec: np.ndarray, outside: float) -> np.ndarray:
+    """Radius (arcsec) of an exponential disc beyond which the fraction `outside` of its light lies.
+
+    Solves (1 + x) exp(-x) = outside for x = radius / scale radius with Lambert's W.
+    """
+    x = -1.0 - lambertw(-outside / np.e, k=-1).real
+    return x * np.asarray(hlr_arcsec) / HLR_OVER_SCALE
+
+
+def combined_digest(digests: dict[str, str]) -> str:
+    """One digest of all quadrants' digests, whatever their order."""
+    text = "\n".join(f"{key} {digests[key]}" for key in sorted(digests))
+    return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
+
+
+def _prefetched(files: list[QuadrantFiles], bad_flags: int) -> Iterator[Quadrant]:
+    """Quadrants in order, the next being read while one is worked on."""
+    with ThreadPoolExecutor(max_workers=1) as reader:
+        upcoming = None
+        for item in [*files, None]:
+            current = upcoming
+            upcoming = reader.submit(load_quadrant, item, bad_flags) if item else None
+            if current is not None:
+                yield current.result()
+
+
+def _without_discs(quadrant: Quadrant, discs: np.ndarray) -> np.ndarray:
+    """The weight map with discs around the sky positions (k, 3: ra, dec, radius arcsec) at 0."""
+    if not len(discs):
+        return quadrant.weight
+    weight = quadrant.weight.copy()
+    height, width = weight.shape
+    x, y = quadrant.wcs.to_pixel(discs[:, 0], discs[:, 1])
+    known = np.isfinite(x) & np.isfinite(y)
+    x, y, discs = x[known], y[known], discs[known]
+    scale = np.sqrt(np.abs(np.linalg.det(quadrant.wcs.jacobian(x, y))))
+    for xc, yc, radius in zip(x, y, discs[:, 2] / scale, strict=True):
+        rows = slice(max(int(yc - radius), 0), max(min(int(yc + radius) + 2, height), 0))
+        columns = slice(max(int(xc - radius), 0), max(min(int(xc + radius) + 2, width), 0))
+        dy = np.arange(rows.start, rows.stop)[:, None] - yc
+        dx = np.arange(columns.start, columns.stop)[None, :] - xc
+        weight[rows, columns][dx**2 + dy**2 <= radius**2] = 0.0
+    return weight
+
+
+def _stamp_sizes(sources, jacobian, psf, outside: float) -> np.ndarray:
+    """Stamp widths (n,) that keep all but `outside` of each source's light, PSF included.
+
+    The radii of profile and PSF add in quadrature; the pixel scale and PSF are those of the first
+    quadrant, whose spread over the survey (a few per cent) matters less than the tiers' steps.
+    """
+    scale = np.sqrt(np.abs(np.linalg.det(jacobian))).mean()
+    stamp = psf.mean(axis=0)
+    half = stamp.shape[0] // 2
+    y, x = np.mgrid[-half : half + 1, -half : half + 1]
+    order = np.argsort(np.hypot(x, y), axis=None)
+    light = np.cumsum(stamp.ravel()[order])
+    psf_radius = np.hypot(x, y).ravel()[order][np.searchsorted(light, (1 - outside) * light[-1])]
+    is_star = sources.kind == Kind.STAR
+    radius = np.where(is_star, 0.0, light_radius(sources.hlr_arcsec, outside) / scale)
+    return choose_stamp_sizes(np.hypot(radius, psf_radius))
+
+
+def _prior(
+    sources: SourceTable, used: np.ndarray, n_rows: int, config: EuclidConfig
+) -> SourcePrior:
+    """Priors of the sources, padded with unlensed stars that no pixel sees.
+
+    Only the core's galaxies inform the shear: each galaxy of the survey then counts in exactly one
+    sub-tile, and the results of neighbours are independent but for shared blends.
+    """
+
+    def pad(values: np.ndarray, fill) -> np.ndarray:
+        return np.concatenate([values, np.full(n_rows - len(values), fill, values.dtype)])
+
+    return SourcePrior.build(
+        config.gal.priors,
+        CatalogueValues(
+            flux_ujy=pad(sources.flux_ujy, 1.0),
+            hlr_arcsec=pad(sources.hlr_arcsec, 1.0),
+            lensed=pad(used, False),
+            point=pad(sources.kind == Kind.STAR, True),
+        ),
+    )

@@ -1,0 +1,143 @@
+"""From configured priors to whitened coordinates and Gauss-Newton residuals.
+
+The solver works in coordinates z (one row of six per source) in which the priors are about unit
+Gaussians, so that one step length suits flux, size, shape and position alike:
+
+    Normal     value = center + sigma z          residual z
+    LogNormal  value = center exp(sigma z)       residual z
+    Uniform    value = low + (high-low) / (1 + exp(-z))   no residual (flat)
+
+The shape coordinates are the plane t with **observed** shape s = t / sqrt(1 + |t|^2), so |s| < 1
+always holds. The prior on shape is on the intrinsic ellipticity e = (s - g) / (1 - g* s) (Seitz &
+Schneider 1997), which is where the shear g enters: the pixels know s alone.
+The mode is that of the density in (log) flux, (log) size, intrinsic ellipticity, offset and shear.
+"""
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Float
+
+from shine.config import LogNormal, Normal, Priors
+
+POINT_HLR_ARCSEC = 1e-4  # a star: far below any pixel
+
+
+class SourcePrior(eqx.Module):
+    """Priors of all sources of a sub-tile, as arrays; the kinds of link are static."""
+
+    flux_kind: str = eqx.field(static=True)
+    hlr_kind: str = eqx.field(static=True)
+    flux: Float[Array, "n 2"]  # (center, sigma) or (low, high), uJy
+    hlr: Float[Array, "n 2"]  # arcsec
+    ellipticity_sigma: Float[Array, ""]
+    offset_sigma_arcsec: Float[Array, ""]
+    shear_sigma: Float[Array, ""]
+    start: Float[Array, "n 6"]  # coordinates of the catalogue's values, round
+    lensed: Bool[Array, "n"]  # carries shear: its intrinsic shape is e = s (-) g, else e = s
+    point: Bool[Array, "n"]  # a star: no size, no shape
+
+    @classmethod
+    def build(cls, priors: Priors, catalogue: "CatalogueValues") -> "SourcePrior":
+        """Bring the configured priors and the catalogue's values together."""
+        flux = _columns(priors.flux, catalogue.flux_ujy)
+        hlr = _columns(priors.half_light_radius, catalogue.hlr_arcsec)
+        start = np.zeros((len(catalogue.lensed), 6), np.float32)
+        start[:, 0] = _inverse_link(priors.flux.type, flux, catalogue.flux_ujy)
+        start[:, 1] = _inverse_link(priors.half_light_radius.type, hlr, catalogue.hlr_arcsec)
+        start[catalogue.point, 1] = 0.0
+        return cls(
+            flux_kind=priors.flux.type,
+            hlr_kind=priors.half_light_radius.type,
+            flux=jnp.asarray(flux, jnp.float32),
+            hlr=jnp.asarray(hlr, jnp.float32),
+            ellipticity_sigma=jnp.float32(priors.ellipticity.sigma),
+            offset_sigma_arcsec=jnp.float32(priors.offset.sigma),
+            shear_sigma=jnp.float32(priors.shear.sigma),
+            start=jnp.asarray(start),
+            lensed=jnp.asarray(catalogue.lensed),
+            point=jnp.asarray(catalogue.point),
+        )
+
+    def observed(self, z: Float[Array, "n 6"]) -> Float[Array, "n 6"]:
+        """Flux, half-light radius, observed shape and offset: what `shine.render` draws."""
+        flux = _link(self.flux_kind, self.flux, z[:, 0])
+        hlr = jnp.where(self.point, POINT_HLR_ARCSEC, _link(self.hlr_kind, self.hlr, z[:, 1]))
+        shape = jnp.where(self.point[:, None], 0.0, to_disc(z[:, 2:4]))
+        offset = self.offset_sigma_arcsec * z[:, 4:6]
+        return jnp.column_stack([flux, hlr, shape, offset])
+
+    def intrinsic(self, z: Float[Array, "n 6"], shear: Float[Array, "2"]) -> Float[Array, "n 6"]:
+        """As `observed`, with the shape that the source has without lensing."""
+        observed = self.observed(z)
+        return observed.at[:, 2:4].set(self._unlens(observed[:, 2:4], shear))
+
+    def residual(self, z: Float[Array, "n 6"], shear: Float[Array, "2"]) -> Float[Array, "n 6"]:
+        """Whose half square is minus the log prior of the sources (up to a constant)."""
+        ellipticity = self._unlens(to_disc(z[:, 2:4]), shear) / self.ellipticity_sigma
+        # A star's shape coordinates do nothing: hold them at zero.
+        ellipticity = jnp.where(self.point[:, None], z[:, 2:4], ellipticity)
+        hlr = jnp.where(self.point, z[:, 1], _flat_or_unit(self.hlr_kind, z[:, 1]))
+        return jnp.column_stack(
+            [_flat_or_unit(self.flux_kind, z[:, 0]), hlr, ellipticity, z[:, 4:]]
+        )
+
+    def _unlens(self, shape: Float[Array, "n 2"], shear: Float[Array, "2"]) -> Float[Array, "n 2"]:
+        g1, g2 = shear[0], shear[1]
+        s1, s2 = shape[:, 0], shape[:, 1]
+        top = jnp.stack([s1 - g1, s2 - g2])
+        below = jnp.stack([1.0 - g1 * s1 - g2 * s2, g2 * s1 - g1 * s2])  # 1 - g* s
+        norm = below[0] ** 2 + below[1] ** 2
+        real = (top[0] * below[0] + top[1] * below[1]) / norm
+        imaginary = (top[1] * below[0] - top[0] * below[1]) / norm
+        return jnp.where(self.lensed[:, None], jnp.column_stack([real, imaginary]), shape)
+
+
+class CatalogueValues(eqx.Module):
+    """Per source what the priors take from the catalogue (host arrays)."""
+
+    flux_ujy: np.ndarray  # (n,)
+    hlr_arcsec: np.ndarray  # (n,)
+    lensed: np.ndarray  # (n,) bool
+    point: np.ndarray  # (n,) bool
+
+
+def to_disc(t: Float[Array, "*n 2"]) -> Float[Array, "*n 2"]:
+    """Map the plane onto the open unit disc; the identity to second order at the centre."""
+    return t * jax.lax.rsqrt(1.0 + jnp.sum(t**2, axis=-1, keepdims=True))
+
+
+def _columns(prior, catalogue_value: np.ndarray) -> np.ndarray:
+    if isinstance(prior, Normal | LogNormal):
+        center = catalogue_value if prior.center == "catalog" else prior.center
+        columns = (center, prior.sigma)
+    else:
+        columns = (prior.low, prior.high)
+    return np.column_stack([np.broadcast_to(column, catalogue_value.shape) for column in columns])
+
+
+def _inverse_link(kind: str, columns: np.ndarray, value: np.ndarray) -> np.ndarray:
+    """Coordinate of a value, kept within the range where the solver can move."""
+    first, second = columns[:, 0], columns[:, 1]
+    if kind == "Normal":
+        z = (value - first) / second
+    elif kind == "LogNormal":
+        z = np.log(value / first) / second
+    else:
+        fraction = np.clip((value - first) / (second - first), 1e-4, 1.0 - 1e-4)
+        return np.log(fraction / (1.0 - fraction))
+    return np.clip(z, -3.0, 3.0)
+
+
+def _link(kind: str, columns: Array, z: Array) -> Array:
+    first, second = columns[:, 0], columns[:, 1]
+    if kind == "Normal":
+        return first + second * z
+    if kind == "LogNormal":
+        return first * jnp.exp(second * z)
+    return first + (second - first) * jax.nn.sigmoid(z)
+
+
+def _flat_or_unit(kind: str, z: Array) -> Array:
+    return jnp.zeros_like(z) if kind == "Uniform" else z

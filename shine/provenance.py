@@ -1,0 +1,133 @@
+"""Where a result comes from: code, package versions, configuration and inputs."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import json
+import os
+import platform
+import subprocess
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from pydantic import BaseModel
+
+DISTRIBUTION = "shine-constellation"
+# the packages whose version can change a result
+NUMERICAL_PACKAGES = (
+    DISTRIBUTION,
+    "astropy",
+    "equinox",
+    "jax",
+    "jaxlib",
+    "numpy",
+    "pyarrow",
+    "pydantic",
+    "scipy",
+)
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """All that a result depends on; goes into the metadata of every result file."""
+
+    git_commit: str
+    package_versions: dict[str, str]
+    config_hash: str
+    input_hashes: dict[str, str]  # name of the input -> hex digest
+    seed: int
+
+
+def collect(config: BaseModel, input_hashes: Mapping[str, str], seed: int) -> Provenance:
+    """Return the provenance of a result made now from this configuration and these inputs."""
+    return Provenance(
+        git_commit(), package_versions(), config_hash(config), dict(input_hashes), seed
+    )
+
+
+@functools.cache
+def git_commit() -> str:
+    """Return the commit of the checkout that the package runs from.
+
+    `-dirty` is appended if the package's files differ from the commit. Outside a checkout, or
+    without git, it is the installed version, such as `version 0.1.0`.
+    """
+    here = Path(__file__).parent
+    # an environment inside somebody else's repository must not report that repository's commit
+    if _git(here, "ls-files", "--error-unmatch", Path(__file__).name) is not None:
+        commit = _git(here, "rev-parse", "--verify", "HEAD")
+        changes = _git(here, "status", "--porcelain", "--", ".")
+        if commit is not None and changes is not None:
+            return commit + ("-dirty" if changes else "")
+    try:
+        return f"version {metadata.version(DISTRIBUTION)}"
+    except metadata.PackageNotFoundError:
+        return "unknown"
+
+
+@functools.cache
+def _installed_versions() -> tuple[tuple[str, str], ...]:
+    found = [("python", platform.python_version())]
+    for name in NUMERICAL_PACKAGES:
+        try:
+            found.append((name, metadata.version(name)))
+        except metadata.PackageNotFoundError:
+            found.append((name, "not installed"))
+    return tuple(found)
+
+
+def package_versions() -> dict[str, str]:
+    """Return the versions of Python and of the packages that can change a result."""
+    return dict(_installed_versions())
+
+
+def config_hash(config: BaseModel | Mapping[str, Any]) -> str:
+    """Return the SHA-256 of a configuration's canonical JSON, defaults included.
+
+    Two files that spell the same settings in another order, or leave defaults out, hash alike.
+    """
+    content = config.model_dump(mode="json") if isinstance(config, BaseModel) else dict(config)
+    canonical = json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    return digest([canonical])
+
+
+def digest(parts: Iterable[str | bytes | np.ndarray]) -> str:
+    """Return the SHA-256 of a sequence of texts, bytes and arrays.
+
+    Each part is preceded by its type, shape and length, so that (`ab`, `c`) and (`a`, `bc`) differ.
+    """
+    total = hashlib.sha256()
+    for part in parts:
+        if isinstance(part, np.ndarray):
+            array = np.ascontiguousarray(part)
+            total.update(f"array {array.dtype.str} {array.shape}:".encode())
+            total.update(memoryview(array).cast("B") if array.size else b"")
+        else:
+            content = part.encode("utf-8") if isinstance(part, str) else part
+            total.update(f"bytes {len(content)}:".encode())
+            total.update(content)
+    return total.hexdigest()
+
+
+def _git(folder: Path, *arguments: str) -> str | None:
+    """Return what a git command prints, or None if it fails or there is no git."""
+    # a git hook exports GIT_DIR and the like, which would point at the hook's repository
+    environment = {key: value for key, value in os.environ.items() if not key.startswith("GIT_")}
+    try:
+        done = subprocess.run(
+            ["git", *arguments],
+            cwd=folder,
+            env=environment,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=20,
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return done.stdout.strip() if done.returncode == 0 else None

@@ -1,0 +1,285 @@
+"""Result files of a sub-tile: one shear row, one row per core source, and a record of the run.
+
+The Parquet files' bytes depend on inputs, code and configuration alone; what differs from run to
+run (times, host, memory) goes into the JSON record. A missing value is a null, never NaN or 0.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import ArrayLike
+
+from shine.atomic import write_atomically
+from shine.errors import InputError, ResultError, Status, explain
+from shine.provenance import Provenance
+from shine.result_schema import (
+    CONVENTIONS,
+    PARAMETERS,
+    SCHEMA_VERSION,
+    SHEAR_COLUMNS,
+    SHEAR_SCHEMA,
+    SOURCE_COLUMNS,
+    SOURCE_SCHEMA,
+    Column,
+    arrow_array,
+)
+
+_METADATA_KEYS = (
+    "schema_version",
+    "conventions",
+    "git_commit",
+    "package_versions",
+    "config_hash",
+    "input_hashes",
+    "seed",
+)
+_RUN_AGAIN = "Run this sub-tile again."
+
+
+@dataclass(frozen=True)
+class ShearResult:
+    """The shear of one sub-tile; units and meanings: `shine.result_schema.SHEAR_COLUMNS`.
+
+    None stands for a missing value. The shear, its errors and covariance come together, and only
+    with status OK or NOT_CONVERGED.
+    """
+
+    tile_id: int
+    subtile_row: int
+    subtile_col: int
+    ra_deg: float
+    dec_deg: float
+    method: str
+    status: Status = Status.NOT_ATTEMPTED
+    flags: int = 0
+    g1: float | None = None
+    g2: float | None = None
+    g1_err: float | None = None
+    g2_err: float | None = None
+    g1g2_cov: float | None = None
+    n_sources: int = 0
+    convergence: float | None = None
+    n_modelled: int = 0
+    n_quadrants: int = 0
+    n_pixels: int = 0
+    chi2: float | None = None
+
+
+@dataclass(frozen=True)
+class SourceResults:
+    """The core sources of one sub-tile, one entry per source in every array.
+
+    Units and meanings: `shine.result_schema.SOURCE_COLUMNS`. NaN stands for a missing value, and
+    so do masked entries of a masked array. The errors in the file are the roots of the
+    covariance's diagonal.
+    """
+
+    object_id: ArrayLike
+    ra_deg: ArrayLike
+    dec_deg: ArrayLike
+    kind: ArrayLike
+    parameters: ArrayLike  # (n, 6) in the order of PARAMETERS
+    covariance: ArrayLike  # (n, 6, 6)
+    chi2: ArrayLike
+    n_pixels: ArrayLike
+    n_exposures: ArrayLike
+    flags: ArrayLike
+
+    @classmethod
+    def empty(cls) -> SourceResults:
+        """No source at all."""
+        none, n = np.zeros(0), len(PARAMETERS)
+        return cls(
+            object_id=none,
+            ra_deg=none,
+            dec_deg=none,
+            kind=none,
+            parameters=np.zeros((0, n)),
+            covariance=np.zeros((0, n, n)),
+            chi2=none,
+            n_pixels=none,
+            n_exposures=none,
+            flags=none,
+        )
+
+
+@dataclass(frozen=True)
+class RunRecord:
+    """What a result depends on, and what this run measured (JSON values, for the record only)."""
+
+    provenance: Provenance
+    measurements: Mapping[str, Any] = field(default_factory=dict)
+
+
+def write_results(
+    output_dir: str | Path,
+    stem: str,
+    shear: ShearResult,
+    sources: SourceResults,
+    run_record: RunRecord,
+) -> Path:
+    """Write `{stem}_sources.parquet`, `{stem}.run.json` and `{stem}.parquet`; return the last.
+
+    Each file appears at once, the shear last, so that it vouches for the others. Raises
+    ResultError, before anything is written, if a value breaks the schema.
+    """
+    shear_bytes = _to_bytes(_shear_table(shear), run_record.provenance)
+    source_bytes = _to_bytes(_source_table(sources, shear), run_record.provenance)
+    record = {
+        "provenance": asdict(run_record.provenance),
+        "measurements": dict(run_record.measurements),
+    }
+    record_text = json.dumps(record, sort_keys=True, indent=2, ensure_ascii=False) + "\n"
+    folder = Path(output_dir)
+    write_atomically(folder / f"{stem}_sources.parquet", source_bytes)
+    write_atomically(folder / f"{stem}.run.json", record_text.encode("utf-8"))
+    write_atomically(folder / f"{stem}.parquet", shear_bytes)
+    return folder / f"{stem}.parquet"
+
+
+def read_shear(path: str | Path) -> pa.Table:
+    """Read a shear file: a table of one row with SHEAR_SCHEMA.
+
+    Raises InputError naming the file if it is missing, damaged, or not what `write_results` writes.
+    """
+    table = _read(path, SHEAR_SCHEMA)
+    if table.num_rows != 1:
+        raise InputError(explain(path, f"{table.num_rows} rows", "one shear row", _RUN_AGAIN))
+    return table
+
+
+def read_sources(path: str | Path) -> pa.Table:
+    """Read a source file: a table with SOURCE_SCHEMA; raises InputError as `read_shear` does."""
+    return _read(path, SOURCE_SCHEMA)
+
+
+def provenance_of(table: pa.Table) -> Provenance:
+    """Return the provenance kept in the metadata of a table that was read from a result file."""
+    text = {key: table.schema.metadata[key.encode()].decode() for key in _METADATA_KEYS}
+    return Provenance(
+        git_commit=text["git_commit"],
+        package_versions=json.loads(text["package_versions"]),
+        config_hash=text["config_hash"],
+        input_hashes=json.loads(text["input_hashes"]),
+        seed=int(text["seed"]),
+    )
+
+
+def _shear_table(shear: ShearResult) -> pa.Table:
+    _check_estimate(shear)
+    columns = {}
+    for column in SHEAR_COLUMNS:
+        value = getattr(shear, _attribute(column))
+        if isinstance(value, str):
+            columns[column.name] = pa.array([value], column.type)
+        else:
+            one = np.ma.masked_all(1) if value is None else np.ma.asarray([value])
+            columns[column.name] = arrow_array(column, one)
+    return pa.table(columns, schema=SHEAR_SCHEMA)
+
+
+def _check_estimate(shear: ShearResult) -> None:
+    """A result without shear says so in STATUS, and a status without shear has none."""
+    values = (shear.g1, shear.g2, shear.g1_err, shear.g2_err, shear.g1g2_cov)
+    present = tuple(value is not None and not math.isnan(value) for value in values)
+    allowed = {
+        Status.OK: {(True,) * 5},
+        Status.NOT_CONVERGED: {(True,) * 5, (True,) * 2 + (False,) * 3, (False,) * 5},
+    }.get(Status(shear.status), {(False,) * 5})
+    if present not in allowed:
+        raise ResultError(
+            f"shear of tile {shear.tile_id}, sub-tile {shear.subtile_row}, {shear.subtile_col}: "
+            f"STATUS {Status(shear.status).name} does not go with G1, G2, G1_ERR, G2_ERR, "
+            f"G1G2_COV = {values}"
+        )
+
+
+def _source_table(sources: SourceResults, shear: ShearResult) -> pa.Table:
+    n_sources, n_parameters = len(np.asarray(sources.object_id)), len(PARAMETERS)
+    parameters = np.asarray(sources.parameters, np.float64)
+    covariance = np.asarray(sources.covariance, np.float64)
+    expected = (n_sources, n_parameters, n_parameters)
+    if parameters.shape != expected[:2] or covariance.shape != expected:
+        found = f"parameters {parameters.shape}, covariance {covariance.shape}"
+        raise ResultError(f"shapes {found} for {n_sources} sources, expected {expected}")
+    variances = np.diagonal(covariance, axis1=1, axis2=2)
+    if (variances < 0.0).any():
+        raise ResultError("COVARIANCE: negative variances")
+    columns: dict[str, ArrayLike] = {"COVARIANCE": covariance[:, *np.triu_indices(n_parameters)]}
+    for i, name in enumerate(PARAMETERS):
+        columns |= {name: parameters[:, i], f"{name}_ERR": np.sqrt(variances[:, i])}
+    arrays = {}
+    for column in SOURCE_COLUMNS:
+        if column.name in columns:
+            values = columns[column.name]
+        elif hasattr(sources, _attribute(column)):
+            values = getattr(sources, _attribute(column))
+        else:  # the place of the sub-tile, the same for all
+            values = np.full(n_sources, getattr(shear, _attribute(column)))
+        if len(np.asarray(values)) != n_sources:
+            raise ResultError(f"{column.name}: {len(values)} values for {n_sources} sources")
+        arrays[column.name] = arrow_array(column, np.ma.asarray(values))
+    return pa.table(arrays, schema=SOURCE_SCHEMA)
+
+
+def _attribute(column: Column) -> str:
+    return {"RA": "ra_deg", "DEC": "dec_deg"}.get(column.name, column.name.lower())
+
+
+def _to_bytes(table: pa.Table, provenance: Provenance) -> bytes:
+    metadata = {
+        "schema_version": SCHEMA_VERSION,
+        "conventions": CONVENTIONS,
+        "git_commit": provenance.git_commit,
+        "package_versions": json.dumps(provenance.package_versions, sort_keys=True),
+        "config_hash": provenance.config_hash,
+        "input_hashes": json.dumps(provenance.input_hashes, sort_keys=True),
+        "seed": str(provenance.seed),
+    }
+    sink = pa.BufferOutputStream()
+    # every option that shapes the bytes is spelt out, so that a new default cannot change them
+    pq.write_table(
+        table.replace_schema_metadata(metadata),
+        sink,
+        compression="zstd",
+        compression_level=3,
+        version="2.6",
+        data_page_version="1.0",
+        use_dictionary=False,
+    )
+    return sink.getvalue().to_pybytes()
+
+
+def _read(path: str | Path, expected: pa.Schema) -> pa.Table:
+    try:
+        table = pq.read_table(pa.BufferReader(Path(path).read_bytes()))
+    except OSError as error:
+        found = error.strerror or str(error)
+        raise InputError(explain(path, found, "a result file", _RUN_AGAIN)) from error
+    except pa.ArrowException as error:
+        found = f"a damaged file ({' '.join(str(error).split())})"
+        raise InputError(explain(path, found, "a Parquet file", _RUN_AGAIN)) from error
+    metadata = table.schema.metadata or {}
+    absent = [key for key in _METADATA_KEYS if key.encode() not in metadata]
+    if absent:
+        found = f"no metadata {', '.join(absent)}"
+        raise InputError(explain(path, found, "a file written by shine", _RUN_AGAIN))
+    version = metadata[b"schema_version"].decode()
+    if version != SCHEMA_VERSION:
+        found = f"schema version {version}"
+        raise InputError(explain(path, found, f"version {SCHEMA_VERSION}", _RUN_AGAIN))
+    if not table.schema.equals(expected, check_metadata=False):
+        differing = set(table.schema) ^ set(expected)
+        names = sorted({entry.name for entry in differing}) or ["the order of columns"]
+        found = f"other columns or types: {', '.join(names)}"
+        raise InputError(explain(path, found, "the schema of shine.result_schema", _RUN_AGAIN))
+    return table
