@@ -1,0 +1,169 @@
+"""The pipeline's configuration: one YAML file, checked completely before anything runs.
+
+The sections `inference` and `gal` belong to shine: they are validated by shine's own models and
+handed on unopened.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, TypeVar
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, ValidationError
+
+from shine.atomic import write_atomically
+from shine.errors import ConfigurationError, list_problems
+from shine.euclid.config import GalConfig, InferenceConfig
+
+GridSize = Annotated[int, Field(ge=1, le=128)]  # rows and columns are int8 in the results
+Model = TypeVar("Model", bound=BaseModel)
+
+
+class Section(BaseModel):
+    """A frozen model that refuses unknown keys."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Area(Section):
+    """A box on the plane tangent at its centre."""
+
+    ra: Annotated[float, Field(ge=0, lt=360, description="centre, deg")]
+    dec: Annotated[float, Field(ge=-90, le=90, description="centre, deg")]
+    width_arcmin: PositiveFloat = Field(description="east-west, arcmin")
+    height_arcmin: PositiveFloat = Field(description="north-south, arcmin")
+
+
+class TilingConfig(Section):
+    """How the sky is cut into tiles and sub-tiles."""
+
+    tiles: Path = Field(description="CSV or Parquet table with columns tile_index, ra, dec (deg)")
+    sub_tile_grid: tuple[GridSize, GridSize] = Field(
+        (4, 4), description="rows (north) and columns (east) over the 30 arcmin core of a tile"
+    )
+    margin_arcmin: Annotated[float, Field(ge=0, le=10)] = Field(
+        1.0, description="sources so far outside a sub-tile's core are modelled as well"
+    )
+    area: Area | None = Field(
+        None, description="only sub-tiles with their core's centre in this box are planned"
+    )
+
+
+class DataConfig(Section):
+    """Where the survey is."""
+
+    survey: Path = Field(description="folder with the sub-folders VIS, PSF and MER")
+    mock_survey: Path | None = Field(
+        None, description="settings of a mock survey, which is then written to `survey` first"
+    )
+    truth: Path | None = Field(
+        None, description="Parquet table of true shears by OBJECT_ID, to compare with"
+    )
+    exposure_kinds: Annotated[tuple[PositiveInt, ...], Field(min_length=1)] = Field(
+        (1,), description="kinds of exposure to use, by the digit in the file name (1: nominal)"
+    )
+
+
+class OutputConfig(Section):
+    """Where results go."""
+
+    results: Path = Field(Path("results"), description="folder of everything that is derived")
+
+
+class ComputeConfig(Section):
+    """What a job may use."""
+
+    threads: PositiveInt = Field(1, description="threads of one sub-tile's job")
+    mem_mb: PositiveInt = Field(2000, description="memory of one sub-tile's job, MB")
+    runtime_minutes: PositiveInt = Field(60, description="longest time of one sub-tile's job")
+    jax_cache: Path | None = Field(
+        None, description="folder of compiled programs; default: jax_cache in the results folder"
+    )
+
+
+class PipelineConfig(Section):
+    """The whole configuration of a pipeline run."""
+
+    tiling: TilingConfig
+    data: DataConfig
+    inference: InferenceConfig = InferenceConfig()
+    gal: GalConfig = GalConfig()
+    output: OutputConfig = OutputConfig()
+    compute: ComputeConfig = ComputeConfig()
+
+
+def load_config(source: Path | str | Mapping[str, Any]) -> PipelineConfig:
+    """Read and check the pipeline's configuration from a YAML file or a mapping.
+
+    Raises `ConfigurationError` that names the file and the path of the key.
+    """
+    if isinstance(source, Mapping):
+        return validated(PipelineConfig, source, "configuration")
+    return validated(PipelineConfig, read_yaml(source), source)
+
+
+def load_section(model: type[Model], name: str, source: str) -> Model:
+    """Read one section: from JSON text `{...}`, or from the section `name` of a pipeline YAML."""
+    if source.lstrip().startswith("{"):
+        try:
+            return validated(model, json.loads(source), name)
+        except json.JSONDecodeError as error:
+            raise ConfigurationError(f"{name}: not valid JSON: {error}") from error
+    return getattr(load_config(source), name)
+
+
+def schema_json() -> str:
+    """Return the JSON schema of the configuration, as stored in config/schema.json."""
+    schema = {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        **PipelineConfig.model_json_schema(),
+    }
+    return json.dumps(schema, indent=2, ensure_ascii=False) + "\n"
+
+
+def write_shine_config(sections: str, path: Path) -> None:
+    """Write shine's own configuration file: the sections `inference` and `gal`, unopened.
+
+    `sections` is a pipeline YAML, or JSON text with just these two keys. Raises
+    `ConfigurationError`.
+    """
+    if sections.lstrip().startswith("{"):
+        try:
+            content = json.loads(sections)
+        except json.JSONDecodeError as error:
+            raise ConfigurationError(f"sections: not valid JSON: {error}") from error
+    else:
+        load_config(sections)
+        whole = read_yaml(sections)
+        content = {key: whole.get(key) or {} for key in ("inference", "gal")}
+    if set(content) != {"inference", "gal"}:
+        raise ConfigurationError(
+            f"sections: found the keys {sorted(content)}, expected inference and gal"
+        )
+    text = yaml.safe_dump(content, sort_keys=True)
+    write_atomically(path, text.encode("utf-8"))
+
+
+def read_yaml(path: Path | str) -> Any:
+    """Read a YAML file; raises `ConfigurationError` naming it."""
+    try:
+        return yaml.safe_load(Path(path).read_text(encoding="utf-8")) or {}
+    except OSError as error:
+        raise ConfigurationError(
+            f"{path}: cannot read the configuration: {error.strerror}"
+        ) from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigurationError(
+            f"{path}: not valid YAML: {' '.join(str(error).split())}"
+        ) from error
+
+
+def validated(model: type[Model], content: Any, where: object) -> Model:
+    """Return `content` as `model`; raises `ConfigurationError` naming `where` and each key."""
+    try:
+        return model.model_validate(content)
+    except ValidationError as error:
+        raise ConfigurationError(f"{where}: {list_problems(error)}") from error

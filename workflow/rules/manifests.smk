@@ -1,0 +1,55 @@
+# What each sub-tile consists of: its quadrants and its core and extended sources.
+# shine's own settings go into a file of their own, so that nothing else in the configuration
+# makes a sub-tile run again.
+
+
+rule shine_config:
+    output:
+        RESULTS / "shine.yaml",
+    log:
+        LOGS / "shine_config.log",
+    localrule: True
+    conda:
+        "../../environment.yml"
+    params:
+        sections=json.dumps(
+            {key: config.get(key) or {} for key in ("inference", "gal")}
+        ),
+    message:
+        "Writing the settings of shine"
+    shell:
+        "constellation shine-config --sections {params.sections:q} --output {output:q}"
+        " > {log:q} 2>&1"
+
+
+# One rule for all tiles with the same planned cells: a single one, but for a survey cut to an area.
+for cells, tiles in PLAN.cell_sets.items():
+
+    rule:
+        name:
+            "manifests" if len(PLAN.cell_sets) == 1 else f"manifests_{tiles[0]}"
+        input:
+            index=rules.quadrant_index.output,
+            tiles=RUN.config.tiling.tiles,
+            catalogues=lambda wildcards: RUN.catalogues(int(wildcards.tile)),
+        output:
+            [
+                RESULTS / "manifests" / "{tile}" / f"{{tile}}_{row}_{col}.yaml"
+                for row, col in cells
+            ],
+        log:
+            LOGS / "manifests" / "{tile}.log",
+        wildcard_constraints:
+            tile="|".join(str(tile) for tile in tiles),
+        conda:
+            "../../environment.yml"
+        params:
+            tiling=TILING,
+            survey=str(RUN.config.data.survey),
+            folder=lambda wildcards, output: Path(output[0]).parent,
+        message:
+            "Partitioning tile {wildcards.tile}"
+        shell:
+            "constellation manifests --tiling {params.tiling:q} --tile {wildcards.tile}"
+            " --index {input.index:q} --survey {params.survey:q} --output {params.folder:q}"
+            " > {log:q} 2>&1"
