@@ -87,7 +87,9 @@ class SolverConfig(Strict):
     """Levenberg-Marquardt settings of `method: map`."""
 
     max_iterations: PositiveInt = Field(40, description="give up (and flag) after so many steps")
-    tolerance: PositiveFloat = Field(
-        0.01,
-        description="converged when the log posterior is expected to rise by less than this",
+    shear_tolerance: PositiveFloat = Field(
+        1e-3, description="converged when one more step would move the shear by less, in its errors"
+    )
+    source_tolerance: PositiveFloat = Field(
+        0.1, description="... and 98 % of the sources by less, in theirs; the others are flagged"
     )

@@ -1,44 +1,37 @@
 """The joint mode of all sources and the shear, by damped Gauss-Newton, with Laplace errors.
 
-Prior and likelihood are sums of squares, so the curvature is H = J^T W J + R^T R with the
-derivatives J of the model image and R of the prior's residuals. In the coordinates of
-`shine.prior_utils` the pixels do not depend on the shear at all: it meets the sources only
-through the prior on their intrinsic shapes. Per step
-
-    H_zz X = [b_z, H_zg]      conjugate gradients, each source's own 6 x 6 block as preconditioner;
-                              isolated sources are solved exactly, iterations serve the blends
-    S = H_gg - H_gz X_g       the shear's 2 x 2 Schur complement: its inverse is the covariance of
-                              the shear, marginal over all source parameters
-
-(Levenberg 1944, Marquardt 1963; Nocedal & Wright 2006, ch. 10).
+Each step solves the system of `shine.curvature`. Blends are the unit of caution: each has its own
+damping, and takes a step or leaves it by what the step brought to its own pixels (Levenberg 1944,
+Marquardt 1963; Nocedal & Wright 2006, ch. 10). A last step, undamped, gives verdict and errors.
 """
 
+from functools import partial
 from typing import NamedTuple
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jax.scipy.linalg import solve_triangular
 from jaxtyping import Array, Float
 
 from shine.config import SolverConfig
+from shine.curvature import System, linearise, per_source_derivative, solve
 from shine.prior_utils import SourcePrior, to_disc
-from shine.scene import Jacobian, Scene
+from shine.scene import Scene
 
-_DAMPING_START, _DAMPING_LEAST = 1e-2, 1e-7
-_LEAST_GAIN_RATIO, _TRUSTED_GAIN = 0.1, 1e-4
+_DAMPING_START, _DAMPING_LEAST, _DAMPING_FIRM, _DAMPING_MOST = 1e-2, 1e-4, 0.3, 1e4
+_TRUSTED_GAIN = 1e-4
+_LEAST_RATIO, _POOR_RATIO, _GOOD_RATIO = 0.05, 0.25, 0.75  # of the gain to what was promised
 _LONGEST_STEP = (2.0, 2.0, 0.5, 0.5, 2.0, 2.0)  # of the whitened coordinates
 _LONGEST_SHEAR_STEP = 0.1
-_CG_TOLERANCE, _CG_MOST = 1e-4, 60
-# Least curvature of (log) flux and size, which a flat prior leaves free where no pixel is. None for
-# the shape: there its prior's curvature must cancel exactly against that of the shear.
-_RIDGE = (1e-4, 1e-4, 0.0, 0.0, 0.0, 0.0)
+_UNSETTLED_SHARE = 0.02  # of the sources; those are flagged, and one does not hold up thousands
+_CG_SEARCH, _CG_VERDICT = 0.05, 1e-4
 
 
 class History(eqx.Module):
     """One entry per iteration; unused ones are NaN."""
 
-    remaining: Float[Array, "k"]  # expected rise of the log posterior still to come
+    shear_move: Float[Array, "k"]  # as in `Mode`, but with damping, which makes it smaller
+    moving: Float[Array, "k"]  # sources that move by more than the tolerance
     rejected: Float[Array, "k"]  # sources whose step did not bring what it promised
 
 
@@ -50,7 +43,9 @@ class Mode(eqx.Module):
     parameters: Float[Array, "n 6"]  # flux, hlr, intrinsic e1, e2, offset u, v
     covariance: Float[Array, "n 6 6"]  # marginal over the shear, neighbours held at the mode
     model_adu: Float[Array, "p"]
-    remaining: Float[Array, ""]  # expected rise of the log posterior still to come
+    # How far one more step would lead, in standard deviations
+    shear_move: Float[Array, ""]
+    source_move: Float[Array, "n"]
     converged: Array
     history: History
 
@@ -67,31 +62,19 @@ class _Laplace(NamedTuple):
     blocks: Array  # (n, 6, 6)
     x_cross: Array  # (n, 6, 2) H_zz^-1 H_zg
     schur: Array  # (2, 2)
+    shear_move: Array
+    source_move: Array  # (n,)
 
 
 class _State(NamedTuple):
     point: _Point
     laplace: _Laplace
     damping: Array  # (n,)
-    remaining: Array
+    converged: Array
     settled: Array  # the search seems over: the next pass is undamped, for verdict and errors
     finished: Array
     iteration: Array
     history: History
-
-
-class _System(NamedTuple):
-    """The Gauss-Newton system at one point, undamped."""
-
-    model: Array  # (p,) model image, ADU
-    jacobian: Jacobian
-    link: Array  # (n, 6, 6) d(observed)/d(z)
-    residual_z: Array  # (n, 6, 6)
-    blocks: Array  # (n, 6, 6)
-    cross: Array  # (n, 6, 2)
-    shear_block: Array  # (2, 2)
-    force_z: Array  # (n, 6) minus the gradient of the log posterior's negative
-    force_g: Array  # (2,)
 
 
 def find_mode(scene: Scene, prior: SourcePrior, config: SolverConfig) -> Mode:
@@ -104,147 +87,113 @@ def find_mode(scene: Scene, prior: SourcePrior, config: SolverConfig) -> Mode:
     empty = jnp.full(k, jnp.nan)
     state = _State(
         point=_Point(prior.start, jnp.zeros(2)),
-        laplace=_Laplace(jnp.zeros(p), jnp.zeros((n, 6, 6)), jnp.zeros((n, 6, 2)), jnp.eye(2)),
+        laplace=_Laplace(
+            jnp.zeros(p),
+            jnp.zeros((n, 6, 6)),
+            jnp.zeros((n, 6, 2)),
+            jnp.eye(2),
+            jnp.float32(jnp.inf),
+            jnp.full(n, jnp.inf),
+        ),
         damping=jnp.full(n, _DAMPING_START),
-        remaining=jnp.float32(jnp.inf),
+        converged=jnp.bool_(False),
         settled=jnp.bool_(False),
         finished=jnp.bool_(False),
         iteration=jnp.int32(0),
-        history=History(empty, empty),
+        history=History(empty, empty, empty),
     )
-
-    def step(state: _State) -> _State:
-        system = _linearise(scene, prior, state.point)
-        damping = jnp.where(state.settled, 0.0, state.damping)
-        dz, dt, schur, x_cross = _solve(scene, system, damping)
-        expected = 0.5 * jnp.sum(system.force_z * dz, axis=1)
-        # Damping hides what it holds back; to first order it divides by 1 + damping.
-        remaining = jnp.sum((1.0 + damping) * expected) + 0.5 * jnp.vdot(system.force_g, dt)
-        trial = _shortened(state.point, (dz, dt))
-        gain = _gain_per_source(
-            scene, prior, (state.point, system.model), (trial, scene.model(prior.observed(trial.z)))
-        )
-        # A gain that drowns in rounding says nothing; so small a step is trusted.
-        better = (gain > _LEAST_GAIN_RATIO * expected) | (expected < _TRUSTED_GAIN)
-        settled = ~state.settled & (remaining < config.tolerance)
-        finished = state.settled & (remaining < config.tolerance)
-        i = state.iteration
-        return _State(
-            point=_Point(
-                jnp.where((better & ~state.settled)[:, None], trial.z, state.point.z),
-                jnp.where(state.settled, state.point.t, trial.t),
-            ),
-            laplace=_Laplace(system.model, system.blocks, x_cross, schur),
-            damping=jnp.where(
-                state.settled,
-                state.damping,
-                jnp.clip(damping * jnp.where(better, 0.1, 10.0), _DAMPING_LEAST, 1e6),
-            ),
-            remaining=remaining,
-            # The last pass allowed is an undamped one, whatever was reached.
-            settled=settled | (i == k - 2),
-            finished=finished | (i == k - 1),
-            iteration=i + 1,
-            history=History(
-                state.history.remaining.at[i].set(remaining),
-                state.history.rejected.at[i].set(jnp.sum(~better)),
-            ),
-        )
-
-    state = jax.lax.while_loop(lambda state: ~state.finished, step, state)
-    return _mode(prior, state, config)
+    state = jax.lax.while_loop(
+        lambda state: ~state.finished, partial(_step, scene, prior, config), state
+    )
+    return _mode(prior, state)
 
 
-def _linearise(scene: Scene, prior: SourcePrior, point: _Point) -> _System:
-    """Gauss-Newton system at a point."""
-    observed = prior.observed(point.z)
-    model, jacobian = scene.linearise(observed)
-    link = _per_source_derivative(prior.observed, point.z)
-    residual = prior.residual(point.z, to_disc(point.t))
-    residual_z = _per_source_derivative(lambda z: prior.residual(z, to_disc(point.t)), point.z)
-    residual_g = jax.jacfwd(lambda t: prior.residual(point.z, to_disc(t)))(point.t)
-    shear_residual = to_disc(point.t) / prior.shear_sigma
-    shear_residual_g = jax.jacfwd(lambda t: to_disc(t) / prior.shear_sigma)(point.t)
-    misfit = scene.weight * (scene.data_adu - model)
-    return _System(
-        model=model,
-        jacobian=jacobian,
-        link=link,
-        residual_z=residual_z,
-        blocks=_sandwich(link, jacobian.blocks(scene))
-        + _sandwich(residual_z)
-        + jnp.diag(jnp.array(_RIDGE)),
-        cross=jnp.einsum("nrk,nrg->nkg", residual_z, residual_g),
-        shear_block=jnp.einsum("nrg,nrh->gh", residual_g, residual_g)
-        + shear_residual_g.T @ shear_residual_g,
-        force_z=jnp.einsum("nok,no->nk", link, jacobian.gradient(scene, misfit))
-        - jnp.einsum("nrk,nr->nk", residual_z, residual),
-        force_g=-jnp.einsum("nrg,nr->g", residual_g, residual)
-        - shear_residual_g.T @ shear_residual,
+def _step(scene: Scene, prior: SourcePrior, config: SolverConfig, state: _State) -> _State:
+    """One linearisation, one step for every source that gains by it."""
+    system = linearise(scene, prior, *state.point)
+    damping = jnp.where(state.settled, 0.0, state.damping)
+    tolerance = jnp.where(state.settled, _CG_VERDICT, _CG_SEARCH)
+    dz, dt, schur, x_cross = solve(scene, system, (damping, tolerance))
+    promised = 0.5 * jnp.sum(system.force_z * dz, axis=1)
+    # Damping hides what it holds back; to first order it divides by 1 + damping.
+    source_move = jnp.sqrt(jnp.maximum(2.0 * (1.0 + damping) * promised, 0.0))
+    shear_move = jnp.sqrt(jnp.vdot(dt, schur @ dt))
+    n_real = jnp.sum(scene.blend != scene.n_sources - 1)
+    n_moving = jnp.sum(source_move > config.source_tolerance)
+    close = (shear_move < config.shear_tolerance) & (n_moving <= _UNSETTLED_SHARE * n_real)
+    trial, fraction = _shortened(state.point, (dz, dt))
+    expected = promised * fraction * (2.0 - fraction)
+    ratio = _gain_ratio(scene, expected, _gain(scene, prior, system, (state.point, trial)))
+    better = ratio > _LEAST_RATIO
+    firmer = jnp.clip(10.0 * damping, _DAMPING_FIRM, _DAMPING_MOST)
+    looser = jnp.maximum(0.1 * damping, _DAMPING_LEAST)
+    settled, finished = ~state.settled & close, state.settled & close
+    i = state.iteration
+    return _State(
+        point=_Point(
+            jnp.where((better & ~state.settled)[:, None], trial.z, state.point.z),
+            jnp.where(state.settled, state.point.t, trial.t),
+        ),
+        laplace=_Laplace(system.model, system.blocks, x_cross, schur, shear_move, source_move),
+        damping=jnp.where(
+            state.settled,
+            state.damping,
+            jnp.where(ratio < _POOR_RATIO, firmer, jnp.where(ratio > _GOOD_RATIO, looser, damping)),
+        ),
+        converged=finished,
+        # The last pass allowed is an undamped one, whatever was reached.
+        settled=settled | (i == config.max_iterations - 2),
+        finished=finished | (i == config.max_iterations - 1),
+        iteration=i + 1,
+        history=History(
+            state.history.shear_move.at[i].set(shear_move),
+            state.history.moving.at[i].set(n_moving),
+            state.history.rejected.at[i].set(jnp.sum(~better)),
+        ),
     )
 
 
-def _solve(scene: Scene, system: _System, damping: Array):
-    """The damped step (dz, dt), the Schur complement S and X_g = H_zz^-1 H_zg.
+def _shortened(point: _Point, step: tuple[Array, Array]) -> tuple[_Point, Array]:
+    """Take the step, shortened source by source where it leaves the range of the linearisation.
 
-    Each source has its own `damping` (n,): one that is hard to fit does not hold up the others.
+    Returns where it leads, and the fraction (n,) of its step that each source takes.
     """
-    diagonal = jnp.einsum("nkk->nk", system.blocks)
-    extra = damping[:, None] * diagonal
-    ridge = jnp.array(_RIDGE)
-    damped = system.blocks + jnp.einsum("nk,kl->nkl", extra, jnp.eye(6))
-    root = jnp.linalg.cholesky(damped)
-
-    def to_sigma(force: Array) -> Array:  # L^-1 force
-        return solve_triangular(root, force[..., None], lower=True)[..., 0]
-
-    def from_sigma(step: Array) -> Array:  # L^-T step
-        return solve_triangular(root, step[..., None], lower=True, trans=1)[..., 0]
-
-    def curvature(step: Array) -> Array:
-        """H_zz in coordinates where each source's own block is the identity."""
-        dz = from_sigma(step)
-        image = system.jacobian.push(scene, jnp.einsum("nok,nk->no", system.link, dz))
-        data = system.jacobian.gradient(scene, scene.weight * image)
-        prior = jnp.einsum("nrk,nrl,nl->nk", system.residual_z, system.residual_z, dz)
-        return to_sigma(jnp.einsum("nok,no->nk", system.link, data) + prior + (ridge + extra) * dz)
-
-    right = jnp.stack([system.force_z, system.cross[..., 0], system.cross[..., 1]])
-    solution, _ = jax.vmap(
-        lambda b: jax.scipy.sparse.linalg.cg(curvature, b, tol=_CG_TOLERANCE, maxiter=_CG_MOST)
-    )(jax.vmap(to_sigma)(right))
-    x_force, x1, x2 = jax.vmap(from_sigma)(solution)
-    x_cross = jnp.stack([x1, x2], axis=-1)
-    schur = system.shear_block - jnp.einsum("nkg,nkh->gh", system.cross, x_cross)
-    schur = 0.5 * (schur + schur.T)
-    dt = jnp.linalg.solve(schur, system.force_g - jnp.einsum("nkg,nk->g", system.cross, x_force))
-    return x_force - x_cross @ dt, dt, schur, x_cross
-
-
-def _shortened(point: _Point, step: tuple[Array, Array]) -> _Point:
-    """Take the step, shortened source by source where it leaves the range of the linearisation."""
     dz, dt = step
-    excess = jnp.max(jnp.abs(dz) / jnp.array(_LONGEST_STEP), axis=1, keepdims=True)
+    excess = jnp.max(jnp.abs(dz) / jnp.array(_LONGEST_STEP), axis=1)
+    fraction = 1.0 / jnp.maximum(excess, 1.0)
+    shear_excess = jnp.max(jnp.abs(dt)) / _LONGEST_SHEAR_STEP
     return _Point(
-        point.z + dz / jnp.maximum(excess, 1.0),
-        point.t + dt / jnp.maximum(jnp.max(jnp.abs(dt)) / _LONGEST_SHEAR_STEP, 1.0),
+        point.z + dz * fraction[:, None], point.t + dt / jnp.maximum(shear_excess, 1.0)
+    ), fraction
+
+
+def _gain_ratio(scene: Scene, expected: Array, gain: Array) -> Array:
+    """Gain over what was promised, (n,): of the whole blend, which takes its step or leaves it."""
+    expected, gain = (jnp.zeros_like(x).at[scene.blend].add(x) for x in (expected, gain))
+    # A gain that drowns in rounding says nothing; so small a step is trusted.
+    ratio = jnp.where(expected < _TRUSTED_GAIN, 1.0, gain / jnp.maximum(expected, _TRUSTED_GAIN))
+    return ratio[scene.blend]
+
+
+def _gain(scene: Scene, prior: SourcePrior, system: System, points: tuple[_Point, _Point]) -> Array:
+    """Log posterior at the second point minus at the first, source by source, (n,).
+
+    The terms of all sources add up to the whole gain exactly: with residual r and change of the
+    image dm = sum_i dm_i, the log likelihood rises by sum_i <dm_i, r - dm / 2>. Summed as
+    differences, so that float32 holds it.
+    """
+    old, new = points
+    new_model, new_stamps = scene.draw(prior.observed(new.z))
+    old_stamps = system.jacobian.unlinearised(scene, prior.observed(old.z))
+    mean_residual = scene.weight * (scene.data_adu - 0.5 * (new_model + system.model))
+    change = jax.tree.map(jnp.subtract, new_stamps, old_stamps)
+    before, after = (prior.residual(p.z, to_disc(p.t)) for p in points)
+    return scene.project(change, mean_residual) + 0.5 * jnp.sum(
+        (before - after) * (before + after), axis=1
     )
 
 
-def _gain_per_source(scene: Scene, prior: SourcePrior, old: tuple, new: tuple) -> Array:
-    """Log posterior at `new` minus at `old`, in the stamps and priors of each source, (n,).
-
-    Summed as differences, so that float32 holds it. A pixel of a blend counts for each of its
-    sources, for they answer for it together.
-    """
-    (old_point, old_model), (new_point, new_model) = old, new
-    mean = 0.5 * (new_model + old_model)
-    data = scene.weight * (new_model - old_model) * (scene.data_adu - mean)
-    before, after = (prior.residual(p.z, to_disc(p.t)) for p in (old_point, new_point))
-    return scene.sum_per_source(data) + 0.5 * jnp.sum((before - after) * (before + after), axis=1)
-
-
-def _mode(prior: SourcePrior, state: _State, config: SolverConfig) -> Mode:
+def _mode(prior: SourcePrior, state: _State) -> Mode:
     """The mode with its Laplace covariances, in the parameters that people read."""
     z, t = state.point
     x_cross = state.laplace.x_cross
@@ -254,7 +203,7 @@ def _mode(prior: SourcePrior, state: _State, config: SolverConfig) -> Mode:
     )
     shear = to_disc(t)
     by_t = jax.jacfwd(to_disc)(t)
-    by_z = _per_source_derivative(lambda z: prior.intrinsic(z, shear), z)
+    by_z = per_source_derivative(lambda z: prior.intrinsic(z, shear), z)
     by_g = jax.jacfwd(lambda t: prior.intrinsic(z, to_disc(t)))(t)
     # cov(z, t) = -X_g S^-1
     mixed = -jnp.einsum("nok,nkg,gh,nph->nop", by_z, x_cross, t_covariance, by_g)
@@ -270,22 +219,8 @@ def _mode(prior: SourcePrior, state: _State, config: SolverConfig) -> Mode:
         parameters=prior.intrinsic(z, shear),
         covariance=covariance,
         model_adu=state.laplace.model,
-        remaining=state.remaining,
-        converged=state.remaining < config.tolerance,
+        shear_move=state.laplace.shear_move,
+        source_move=state.laplace.source_move,
+        converged=state.converged,
         history=state.history,
     )
-
-
-def _per_source_derivative(function, z: Float[Array, "n 6"]) -> Float[Array, "n 6 6"]:
-    """d function(z)[i, :] / d z[i, :] for a function that acts on each row by itself."""
-    columns = jax.vmap(
-        lambda basis: jax.jvp(function, (z,), (jnp.broadcast_to(basis, z.shape),))[1]
-    )
-    return jnp.moveaxis(columns(jnp.eye(6)), 0, -1)
-
-
-def _sandwich(outer: Array, inner: Array | None = None) -> Array:
-    """outer^T inner outer, source by source; the identity where `inner` is not given."""
-    if inner is None:
-        return jnp.einsum("nrk,nrl->nkl", outer, outer)
-    return jnp.einsum("nok,nop,npl->nkl", outer, inner, outer)

@@ -29,22 +29,28 @@ class Tier(eqx.Module):
         return self.frame.psf_hat.shape[-2]
 
 
+Stamps = tuple[Float[Array, "m n*n"], ...]  # one array per tier
+
+
 class Scene(eqx.Module):
     """What one sub-tile's pixels say: data, weights, and the geometry to model them."""
 
     tiers: tuple[Tier, ...]
     data_adu: Float[Array, "p"]  # background-subtracted
     weight: Float[Array, "p"]  # 1 / variance, ADU^-2; 0 in the dump
+    blend: Int[Array, "n"]  # number of the blend that each source belongs to, below n
     n_sources: int = eqx.field(static=True)  # rows of the source arrays, padding included
     profile: Profile = eqx.field(static=True)
 
-    def model(self, observed: Float[Array, "n 6"]) -> Float[Array, "p"]:
-        """The model image in ADU at every pixel of the vector."""
+    def draw(self, observed: Float[Array, "n 6"]) -> tuple[Float[Array, "p"], Stamps]:
+        """The model image in ADU at every pixel of the vector, and the stamps it is the sum of."""
         total = jnp.zeros_like(self.data_adu)
+        stamps = []
         for tier in self.tiers:
-            stamps = self._map(tier, observed, lambda f, o: render.render(self.profile, f, o))
-            total = total.at[tier.pixel].add(stamps.reshape(tier.pixel.shape))
-        return total
+            drawn = self._map(tier, observed, lambda f, o: render.render(self.profile, f, o))
+            stamps.append(drawn.reshape(tier.pixel.shape))
+            total = total.at[tier.pixel].add(stamps[-1])
+        return total, tuple(stamps)
 
     def linearise(self, observed: Float[Array, "n 6"]) -> tuple[Array, "Jacobian"]:
         """The model image and its derivatives by the observed parameters."""
@@ -57,6 +63,13 @@ class Scene(eqx.Module):
             total = total.at[tier.pixel].add(model.reshape(tier.pixel.shape))
             stamps.append(derivatives.reshape(*derivatives.shape[:2], -1))
         return total, Jacobian(tuple(stamps))
+
+    def project(self, stamps: Stamps, pixels: Float[Array, "p"]) -> Float[Array, "n"]:
+        """Sum over the pixels of each source's stamps, weighted with `stamps`."""
+        total = jnp.zeros(self.n_sources)
+        for tier, stamp in zip(self.tiers, stamps, strict=True):
+            total = total.at[tier.source].add(jnp.sum(stamp * pixels[tier.pixel], axis=-1))
+        return total
 
     def sum_per_source(self, pixels: Float[Array, "*b p"]) -> Float[Array, "*b n"]:
         """Sum over the pixels of each source's stamps."""
@@ -78,6 +91,13 @@ class Jacobian(eqx.Module):
     """Derivatives of the model image by the observed parameters, kept stamp by stamp."""
 
     stamps: tuple[Float[Array, "m 6 n*n"], ...]  # one array per tier
+
+    def unlinearised(self, scene: Scene, observed: Float[Array, "n 6"]) -> Stamps:
+        """The stamps of the model at the point of linearisation: it is linear in the flux."""
+        return tuple(
+            stamps[:, 0] * observed[tier.source, 0, None]
+            for tier, stamps in zip(scene.tiers, self.stamps, strict=True)
+        )
 
     def gradient(self, scene: Scene, pixels: Float[Array, "p"]) -> Float[Array, "n 6"]:
         """J^T pixels."""

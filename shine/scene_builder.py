@@ -34,9 +34,13 @@ class _TierParts:
 class SceneBuilder:
     """Collects quadrants one at a time, so that a single full frame is held in memory."""
 
-    def __init__(self, stamp_size: np.ndarray, profile: str) -> None:
-        """`stamp_size` (n,) is each source's stamp width, one of `STAMP_SIZES`."""
+    def __init__(self, stamp_size: np.ndarray, blend: np.ndarray, profile: str) -> None:
+        """`stamp_size` (n,) is each source's stamp width, one of `STAMP_SIZES`.
+
+        `blend` (n,) numbers the blends (`shine.blends`).
+        """
         self._stamp_size = np.asarray(stamp_size)
+        self._blend = np.asarray(blend)
         self._profile = PROFILES[profile]
         self._tiers = {size: _TierParts() for size in STAMP_SIZES}
         self._data: list[np.ndarray] = []
@@ -92,6 +96,8 @@ class SceneBuilder:
             tiers=tiers,
             data_adu=_padded(self._data, n_pixels),
             weight=_padded(self._weight, n_pixels),
+            # padding is a blend of its own
+            blend=np.append(self._blend, np.full(n_sources - len(self._blend), padding_source)),
             n_sources=n_sources,
             profile=self._profile,
         )

@@ -16,6 +16,7 @@ from shine.results import ShearResult, SourceResults
 logger = logging.getLogger(__name__)
 
 _NEAR_EDGE_OF_DISC = 0.95  # |e| beyond which a shape is called bounded
+_UNSETTLED_SIGMA = 0.3  # a source that one more step would move by more has not converged
 _CHI2_PER_PIXEL = (0.8, 1.25)  # outside of which a fit is called poor
 
 _find_mode = jax.jit(find_mode, static_argnames="config")
@@ -111,7 +112,7 @@ def shear_result(exposures: ExposureSet, posterior: Posterior, method: str) -> S
             "n_modelled": int((exposures.n_exposures > 0).sum()),
             "n_pixels": n_pixels,
             "chi2": chi2,
-            "convergence": float(posterior.mode.remaining),
+            "convergence": float(posterior.mode.shear_move),
             "g1": float(posterior.shear[0]),
             "g2": float(posterior.shear[1]),
         }
@@ -140,8 +141,7 @@ def source_results(exposures: ExposureSet, posterior: Posterior) -> SourceResult
     flags[unseen] |= SourceFlag.NOT_OBSERVED
     flags[singular] |= SourceFlag.SINGULAR_CURVATURE
     flags[np.hypot(parameters[:, 2], parameters[:, 3]) > _NEAR_EDGE_OF_DISC] |= SourceFlag.AT_BOUND
-    if posterior.status != Status.OK:
-        flags |= SourceFlag.NOT_CONVERGED
+    flags[posterior.mode.source_move[rows] > _UNSETTLED_SIGMA] |= SourceFlag.NOT_CONVERGED
     # What no pixel saw has no value; a prior is not a measurement.
     parameters[unseen], covariance[unseen | singular], chi2[unseen] = np.nan, np.nan, np.nan
     return SourceResults(
@@ -156,6 +156,17 @@ def source_results(exposures: ExposureSet, posterior: Posterior) -> SourceResult
         n_exposures=exposures.n_exposures[rows],
         flags=flags,
     )
+
+
+def history(mode: Mode | None) -> dict[str, list[float]]:
+    """What the solver's steps did, one entry per step taken; see `shine.inference.History`."""
+    if mode is None:
+        return {}
+    taken = np.isfinite(mode.history.shear_move)
+    return {
+        name: [float(value) for value in getattr(mode.history, name)[taken]]
+        for name in ("shear_move", "moving", "rejected")
+    }
 
 
 def _data_flags(exposures: ExposureSet) -> SubtileFlag:
@@ -179,13 +190,12 @@ def _centre(ra_range: tuple[float, float], dec_range: tuple[float, float]) -> tu
 
 
 def _log_history(stem: str, mode: Mode) -> None:
-    taken = np.isfinite(mode.history.remaining)
-    columns = zip(mode.history.remaining[taken], mode.history.rejected[taken], strict=True)
-    for i, (remaining, rejected) in enumerate(columns):
+    for i, (shear_move, moving, rejected) in enumerate(zip(*history(mode).values(), strict=True)):
         logger.info(
-            "%s: step %d: log posterior expected to rise by %.4g, %d sources held back",
+            "%s: step %d: shear moves by %.2g of its error, %d sources move, %d held back",
             stem,
             i + 1,
-            remaining,
+            shear_move,
+            moving,
             rejected,
         )

@@ -8,7 +8,6 @@ import time
 from pathlib import Path
 
 import jax
-import numpy as np
 
 from shine.errors import ConvergenceError, InputError, Status
 from shine.euclid import plots, posterior
@@ -51,7 +50,7 @@ def run_subtile(manifest_path: Path | str, config_path: Path | str, output_dir: 
         "host": platform.node(),
         "device": str(jax.devices()[0].device_kind),
         "cuts": exposures.sources.cuts,
-        "history": _history(answer),
+        "history": posterior.history(answer.mode),
     }
     output_dir.mkdir(parents=True, exist_ok=True)
     model = None if answer.mode is None else answer.mode.model_adu
@@ -82,12 +81,12 @@ def _report(answer: Posterior, exposures: ExposureSet, config: EuclidConfig, res
         "%s: g1 = %.4f, g2 = %.4f, %d core galaxies", result, *answer.shear, exposures.used.sum()
     )
     if answer.status == Status.NOT_CONVERGED:
+        solver = config.inference.solver
         raise ConvergenceError(
-            f"{result}: written and flagged, but not converged after at most "
-            f"{config.inference.solver.max_iterations} steps: the log posterior is expected to "
-            f"rise by {float(answer.mode.remaining):.3g} more, inference.solver.tolerance is "
-            f"{config.inference.solver.tolerance}. Look at the picture beside it; raise "
-            f"inference.solver.max_iterations if the steps still gained."
+            f"{result}: written and flagged, but not converged after {solver.max_iterations} "
+            f"steps: one more would move the shear by {float(answer.mode.shear_move):.2g} of its "
+            f"error (limit {solver.shear_tolerance}). Look at the picture beside it and at the "
+            f"history in its .run.json; raise inference.solver.max_iterations if it still gained."
         )
 
 
@@ -110,16 +109,6 @@ def _is_current(result: Path, provenance: Provenance) -> bool:
         return provenance_of(read_shear(result)) == provenance == provenance_of(sources)
     except InputError:
         return False
-
-
-def _history(answer: Posterior) -> dict[str, list[float]]:
-    if answer.mode is None:
-        return {}
-    taken = np.isfinite(answer.mode.history.remaining)
-    return {
-        name: [float(value) for value in getattr(answer.mode.history, name)[taken]]
-        for name in ("remaining", "rejected")
-    }
 
 
 if __name__ == "__main__":

@@ -10,9 +10,11 @@ from pathlib import Path
 import numpy as np
 from scipy.special import lambertw
 
+from shine.blends import find_blends
 from shine.euclid.catalog import Kind, SourceTable, load_sources
 from shine.euclid.config import EuclidConfig
 from shine.euclid.data_loader import Quadrant, load_quadrant
+from shine.euclid.wcs import unit_vectors
 from shine.manifest import Manifest, QuadrantFiles, read_manifest
 from shine.prior_utils import CatalogueValues, SourcePrior
 from shine.render import HLR_OVER_SCALE
@@ -20,6 +22,10 @@ from shine.scene import Scene
 from shine.scene_builder import STAMP_SIZES, QuadrantView, SceneBuilder, choose_stamp_sizes
 
 logger = logging.getLogger(__name__)
+
+# A source's share in a blend: a disc of so many half-light radii, the PSF's added in quadrature.
+BLEND_RADIUS, PSF_RADIUS_ARCSEC = 2.0, 0.15
+ARCSEC_PER_RADIAN = np.rad2deg(1.0) * 3600.0
 
 
 @dataclass(frozen=True)
@@ -101,6 +107,7 @@ class _Loader:
         if self._builder is None:
             self._builder = SceneBuilder(
                 _stamp_sizes(sources, jacobian, psf, self._config.inference.stamp_light_outside),
+                _blends(sources),
                 self._config.gal.profile,
             )
         weight = _without_discs(quadrant, sources.masks)
@@ -205,6 +212,15 @@ def _stamp_sizes(sources, jacobian, psf, outside: float) -> np.ndarray:
     is_star = sources.kind == Kind.STAR
     radius = np.where(is_star, 0.0, light_radius(sources.hlr_arcsec, outside) / scale)
     return choose_stamp_sizes(np.hypot(radius, psf_radius))
+
+
+def _blends(sources: SourceTable) -> np.ndarray:
+    """Blends (n,) of sources whose light overlaps within the resolution."""
+    radius = BLEND_RADIUS * np.hypot(
+        np.where(sources.kind == Kind.STAR, 0.0, sources.hlr_arcsec), PSF_RADIUS_ARCSEC
+    )
+    position = unit_vectors(sources.ra, sources.dec)
+    return find_blends(position * ARCSEC_PER_RADIAN, radius)
 
 
 def _prior(

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import galsim
 import numpy as np
 
+from shine.blends import find_blends
 from shine.config import Priors
 from shine.prior_utils import CatalogueValues, SourcePrior
 from shine.scene import Scene
@@ -72,7 +73,10 @@ def build(
 ) -> tuple[Scene, SourcePrior]:
     """A scene of `images` = (image, weight, Jacobian), catalogue values 10 % off the truth."""
     n = len(galaxies)
-    builder = SceneBuilder(np.full(n, stamp_size), "exponential")
+    position = np.array([[galaxy.x, galaxy.y] for galaxy in galaxies])
+    builder = SceneBuilder(
+        np.full(n, stamp_size), find_blends(position, np.full(n, 5.0)), "exponential"
+    )
     for image, weight, matrix in images:
         builder.add_quadrant(
             image.astype(np.float32),

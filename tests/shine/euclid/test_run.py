@@ -285,7 +285,7 @@ def test_not_converged_is_written_flagged_and_told(subtile, capsys):
     shear = read_shear(next((subtile.folder / "out").glob("*[0-9].parquet"))).to_pylist()[0]
     assert shear["STATUS"] == Status.NOT_CONVERGED
     assert shear["FLAGS"] & SubtileFlag.NOT_CONVERGED
-    assert shear["CONVERGENCE"] > 0.01
+    assert shear["CONVERGENCE"] > 1e-3
 
 
 def _truncate(subtile):
