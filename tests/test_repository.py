@@ -1,0 +1,47 @@
+"""What the repository promises about itself: dependencies in step, a lock that needs no address."""
+
+import re
+import tomllib
+from pathlib import Path
+
+import yaml
+
+ROOT = Path(__file__).parents[1]
+CONDA_NAMES = {"matplotlib": "matplotlib-base", "snakemake": "snakemake-minimal"}
+ONLY_ON_PYPI = {"lsst-sphgeom"}
+
+
+def test_environment_yml_is_in_step_with_pyproject():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    entries = yaml.safe_load((ROOT / "environment.yml").read_text())["dependencies"]
+    [by_pip] = [entry["pip"] for entry in entries if isinstance(entry, dict)]
+    by_conda = {entry for entry in entries if isinstance(entry, str)} - {"pip"}
+    required = {f"python{project['requires-python']}"}
+    for requirement in project["dependencies"]:
+        name, rest = re.fullmatch(r"([a-z0-9-]+)(.*)", requirement).groups()
+        if name in ONLY_ON_PYPI:
+            assert requirement in by_pip
+        else:
+            required.add(CONDA_NAMES.get(name, name) + rest)
+    assert by_conda == required
+
+
+def test_the_lock_file_has_versions_and_hashes_and_no_address():
+    text = (ROOT / "requirements.lock").read_text()
+    assert "://" not in text
+    assert not re.search(r"^\s*--(index-url|extra-index-url|find-links)", text, re.MULTILINE)
+    packages = re.split(r"\n(?=\S)", text.strip())
+    for package in packages:
+        assert re.match(r"[A-Za-z0-9._-]+==\S+", package), package[:60]
+        assert "--hash=sha256:" in package, package[:60]
+
+
+def test_the_lock_file_covers_every_dependency():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    optional = project["optional-dependencies"].values()
+    wanted = [*project["dependencies"], *(name for extra in optional for name in extra)]
+    locked = set(
+        re.findall(r"^([A-Za-z0-9._-]+)==", (ROOT / "requirements.lock").read_text(), re.M)
+    )
+    for requirement in wanted:
+        assert re.match(r"[a-z0-9-]+", requirement)[0] in locked
