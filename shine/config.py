@@ -88,8 +88,8 @@ class SolverConfig(Strict):
 
     max_iterations: PositiveInt = Field(40, description="give up (and flag) after so many steps")
     shear_tolerance: PositiveFloat = Field(
-        1e-3, description="converged when one more step would move the shear by less, in its errors"
+        0.01, description="converged when a step moves the shear by less than this times its error"
     )
     source_tolerance: PositiveFloat = Field(
-        0.1, description="... and 98 % of the sources by less, in theirs; the others are flagged"
+        0.1, description="... and 98 % of the sources by less than this, in theirs"
     )

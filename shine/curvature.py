@@ -26,6 +26,8 @@ _CG_MOST = 60
 # the shape: there its prior's curvature must cancel exactly against that of the shear.
 _RIDGE = (1e-4, 1e-4, 0.0, 0.0, 0.0, 0.0)
 
+_LEAST_CURVATURE = 0.1
+
 
 class System(NamedTuple):
     """The Gauss-Newton system at one point, undamped."""
@@ -39,6 +41,15 @@ class System(NamedTuple):
     shear_block: Array  # (2, 2)
     force_z: Array  # (n, 6) gradient of the log posterior
     force_g: Array  # (2,)
+    second_order: Array  # (n, 6, 6) the true curvature of each source minus its block
+
+
+class Steering(NamedTuple):
+    """How to solve a system."""
+
+    damping: Array  # (n,) each source has its own: one that is hard to fit does not hold up others
+    newton: Array  # (n,) bool, whether to use the second-order terms too
+    tolerance: Array  # of the conjugate gradients
 
 
 def linearise(scene: Scene, prior: SourcePrior, z: Array, t: Array) -> System:
@@ -52,6 +63,17 @@ def linearise(scene: Scene, prior: SourcePrior, z: Array, t: Array) -> System:
     shear_residual = to_disc(t) / prior.shear_sigma
     shear_residual_g = jax.jacfwd(lambda t: to_disc(t) / prior.shear_sigma)(t)
     misfit = scene.weight * (scene.data_adu - model)
+    pull = jacobian.gradient(scene, misfit)
+
+    def energy_slope(z: Array) -> Array:
+        """Gradient of the prior's energy minus the pull of the misfit on the observed values."""
+        return jax.grad(
+            lambda z: (
+                0.5 * jnp.sum(prior.residual(z, to_disc(t)) ** 2)
+                - jnp.sum(pull * prior.observed(z))
+            )
+        )(z)
+
     return System(
         model=model,
         jacobian=jacobian,
@@ -63,24 +85,28 @@ def linearise(scene: Scene, prior: SourcePrior, z: Array, t: Array) -> System:
         cross=jnp.einsum("nrk,nrg->nkg", residual_z, residual_g),
         shear_block=jnp.einsum("nrg,nrh->gh", residual_g, residual_g)
         + shear_residual_g.T @ shear_residual_g,
-        force_z=jnp.einsum("nok,no->nk", link, jacobian.gradient(scene, misfit))
+        force_z=jnp.einsum("nok,no->nk", link, pull)
         - jnp.einsum("nrk,nr->nk", residual_z, residual),
         force_g=-jnp.einsum("nrg,nr->g", residual_g, residual)
         - shear_residual_g.T @ shear_residual,
+        second_order=per_source_derivative(energy_slope, z)
+        - _sandwich(residual_z)
+        - _sandwich(link, scene.bend(observed, misfit)),
     )
 
 
-def solve(scene: Scene, system: System, settings: tuple[Array, Array]):
-    """The damped step (dz, dt), the Schur complement S and X_g = H_zz^-1 H_zg.
-
-    `settings` are the damping (n,) and the tolerance of the conjugate gradients. Each source has a
-    damping of its own: one that is hard to fit does not hold up the others.
-    """
-    damping, tolerance = settings
-    diagonal = jnp.einsum("nkk->nk", system.blocks)
-    extra = damping[:, None] * diagonal
+def solve(scene: Scene, system: System, steering: Steering):
+    """The damped step (dz, dt), the Schur complement S and X_g = H_zz^-1 H_zg."""
+    blocks = jnp.where(
+        steering.newton[:, None, None],
+        _positive(system.blocks, system.second_order),
+        system.blocks,
+    )
+    damped = blocks + (steering.damping[:, None] * jnp.einsum("nkk->nk", blocks))[
+        ..., None
+    ] * jnp.eye(6)
+    extra = damped - system.blocks  # ... which is what the conjugate gradients below see otherwise
     ridge = jnp.array(_RIDGE)
-    damped = system.blocks + extra[:, :, None] * jnp.eye(6)
     root = jnp.linalg.cholesky(damped)
 
     def to_sigma(force: Array) -> Array:  # L^-1 force
@@ -95,11 +121,12 @@ def solve(scene: Scene, system: System, settings: tuple[Array, Array]):
         image = system.jacobian.push(scene, jnp.einsum("nok,nk->no", system.link, dz))
         data = system.jacobian.gradient(scene, scene.weight * image)
         prior = jnp.einsum("nrk,nrl,nl->nk", system.residual_z, system.residual_z, dz)
-        return to_sigma(jnp.einsum("nok,no->nk", system.link, data) + prior + (ridge + extra) * dz)
+        more = ridge * dz + jnp.einsum("nkl,nl->nk", extra, dz)
+        return to_sigma(jnp.einsum("nok,no->nk", system.link, data) + prior + more)
 
     right = jnp.stack([system.force_z, system.cross[..., 0], system.cross[..., 1]])
     solution, _ = jax.vmap(
-        lambda b: jax.scipy.sparse.linalg.cg(curvature, b, tol=tolerance, maxiter=_CG_MOST)
+        lambda b: jax.scipy.sparse.linalg.cg(curvature, b, tol=steering.tolerance, maxiter=_CG_MOST)
     )(jax.vmap(to_sigma)(right))
     x_force, x1, x2 = jax.vmap(from_sigma)(solution)
     x_cross = jnp.stack([x1, x2], axis=-1)
@@ -115,6 +142,23 @@ def per_source_derivative(function, z: Float[Array, "n 6"]) -> Float[Array, "n 6
         lambda basis: jax.jvp(function, (z,), (jnp.broadcast_to(basis, z.shape),))[1]
     )
     return jnp.moveaxis(columns(jnp.eye(6)), 0, -1)
+
+
+def _positive(blocks: Array, second_order: Array) -> Array:
+    """Gauss-Newton blocks plus second-order terms, made positive definite (n, 6, 6).
+
+    Relative to the block, each principal curvature counts by its modulus, and as _LEAST_CURVATURE
+    at least: so a step leads away from a saddle, and not too far (saddle-free Newton, Dauphin et
+    al. 2014).
+    """
+    root = jnp.linalg.cholesky(blocks)
+    half = solve_triangular(root, second_order, lower=True)
+    relative = solve_triangular(root, half.swapaxes(1, 2), lower=True)
+    relative = jnp.eye(6) + 0.5 * (relative + relative.swapaxes(1, 2))
+    values, vectors = jnp.linalg.eigh(relative)
+    values = jnp.maximum(jnp.abs(values), _LEAST_CURVATURE)
+    scaled = root @ vectors
+    return jnp.einsum("nik,nk,njk->nij", scaled, values, scaled)
 
 
 def _sandwich(outer: Array, inner: Array | None = None) -> Array:

@@ -133,10 +133,9 @@ class SourceFlag(_MeaningfulFlag):
     SIZE_FLOORED = 1 << 12, "unresolved size: the fit starts from the smallest one"
     CONTAMINATED = 1 << 13, "the catalogue warns of a neighbour or of bad pixels"
     BLENDED = 1 << 14, "blended by the catalogue's flag"
-    CLIPPED = 1 << 15, "a stamp crosses a detector edge"
-    NOT_CONVERGED = 1 << 16, "its parameters had not converged"
-    AT_BOUND = 1 << 17, "a parameter lies at the bound of its range"
-    SINGULAR_CURVATURE = 1 << 18, "no error could be derived from the curvature"
+    NOT_CONVERGED = 1 << 15, "its parameters had not converged"
+    AT_BOUND = 1 << 16, "a parameter lies at the bound of its range"
+    SINGULAR_CURVATURE = 1 << 17, "no error could be derived from the curvature"
 
 
 def meanings(flags: _MeaningfulFlag) -> list[str]:

@@ -2,7 +2,7 @@
 
 Each step solves the system of `shine.curvature`. Blends are the unit of caution: each has its own
 damping, and takes a step or leaves it by what the step brought to its own pixels (Levenberg 1944,
-Marquardt 1963; Nocedal & Wright 2006, ch. 10). A last step, undamped, gives verdict and errors.
+Marquardt 1963; Nocedal & Wright 2006, ch. 10). A last pass gives the errors.
 """
 
 from functools import partial
@@ -14,7 +14,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from shine.config import SolverConfig
-from shine.curvature import System, linearise, per_source_derivative, solve
+from shine.curvature import Steering, System, linearise, per_source_derivative, solve
 from shine.prior_utils import SourcePrior, to_disc
 from shine.scene import Scene
 
@@ -24,7 +24,7 @@ _LEAST_RATIO, _POOR_RATIO, _GOOD_RATIO = 0.05, 0.25, 0.75  # of the gain to what
 _LONGEST_STEP = (2.0, 2.0, 0.5, 0.5, 2.0, 2.0)  # of the whitened coordinates
 _LONGEST_SHEAR_STEP = 0.1
 _UNSETTLED_SHARE = 0.02  # of the sources; those are flagged, and one does not hold up thousands
-_CG_SEARCH, _CG_VERDICT = 0.05, 1e-4
+_CG_SEARCH, _CG_ERRORS = 0.05, 1e-4
 
 
 class History(eqx.Module):
@@ -43,7 +43,7 @@ class Mode(eqx.Module):
     parameters: Float[Array, "n 6"]  # flux, hlr, intrinsic e1, e2, offset u, v
     covariance: Float[Array, "n 6 6"]  # marginal over the shear, neighbours held at the mode
     model_adu: Float[Array, "p"]
-    # How far one more step would lead, in standard deviations
+    # How far the last step led, in standard deviations
     shear_move: Float[Array, ""]
     source_move: Float[Array, "n"]
     converged: Array
@@ -62,16 +62,22 @@ class _Laplace(NamedTuple):
     blocks: Array  # (n, 6, 6)
     x_cross: Array  # (n, 6, 2) H_zz^-1 H_zg
     schur: Array  # (2, 2)
-    shear_move: Array
-    source_move: Array  # (n,)
+
+
+class _Moves(NamedTuple):
+    """How far the last step led, in standard deviations."""
+
+    shear: Array
+    source: Array  # (n,)
 
 
 class _State(NamedTuple):
     point: _Point
     laplace: _Laplace
+    moves: _Moves
     damping: Array  # (n,)
     converged: Array
-    settled: Array  # the search seems over: the next pass is undamped, for verdict and errors
+    settled: Array  # the search is over: one pass is left, for the errors
     finished: Array
     iteration: Array
     history: History
@@ -87,14 +93,8 @@ def find_mode(scene: Scene, prior: SourcePrior, config: SolverConfig) -> Mode:
     empty = jnp.full(k, jnp.nan)
     state = _State(
         point=_Point(prior.start, jnp.zeros(2)),
-        laplace=_Laplace(
-            jnp.zeros(p),
-            jnp.zeros((n, 6, 6)),
-            jnp.zeros((n, 6, 2)),
-            jnp.eye(2),
-            jnp.float32(jnp.inf),
-            jnp.full(n, jnp.inf),
-        ),
+        laplace=_Laplace(jnp.zeros(p), jnp.zeros((n, 6, 6)), jnp.zeros((n, 6, 2)), jnp.eye(2)),
+        moves=_Moves(jnp.float32(jnp.inf), jnp.full(n, jnp.inf)),
         damping=jnp.full(n, _DAMPING_START),
         converged=jnp.bool_(False),
         settled=jnp.bool_(False),
@@ -109,47 +109,59 @@ def find_mode(scene: Scene, prior: SourcePrior, config: SolverConfig) -> Mode:
 
 
 def _step(scene: Scene, prior: SourcePrior, config: SolverConfig, state: _State) -> _State:
-    """One linearisation, one step for every source that gains by it."""
+    """One linearisation; a step for every blend that gains by it, or the errors, which end it."""
     system = linearise(scene, prior, *state.point)
-    damping = jnp.where(state.settled, 0.0, state.damping)
-    tolerance = jnp.where(state.settled, _CG_VERDICT, _CG_SEARCH)
-    dz, dt, schur, x_cross = solve(scene, system, (damping, tolerance))
+    # Second-order terms could spoil the system of a blend, which its members' blocks do not make.
+    size = jnp.zeros(scene.n_sources).at[scene.blend].add(1.0)[scene.blend]
+    final = state.settled
+    steering = Steering(
+        damping=jnp.where(final, 0.0, state.damping),
+        newton=~final & (size == 1.0),
+        tolerance=jnp.where(final, _CG_ERRORS, _CG_SEARCH),
+    )
+    dz, dt, schur, x_cross = solve(scene, system, steering)
     promised = 0.5 * jnp.sum(system.force_z * dz, axis=1)
-    # Damping hides what it holds back; to first order it divides by 1 + damping.
-    source_move = jnp.sqrt(jnp.maximum(2.0 * (1.0 + damping) * promised, 0.0))
-    shear_move = jnp.sqrt(jnp.vdot(dt, schur @ dt))
+    moves = _moves(state.damping * promised + promised, schur, dt)
+    n_moving = jnp.sum(moves.source > config.source_tolerance)
     n_real = jnp.sum(scene.blend != scene.n_sources - 1)
-    n_moving = jnp.sum(source_move > config.source_tolerance)
-    close = (shear_move < config.shear_tolerance) & (n_moving <= _UNSETTLED_SHARE * n_real)
+    close = (moves.shear < config.shear_tolerance) & (n_moving <= _UNSETTLED_SHARE * n_real)
     trial, fraction = _shortened(state.point, (dz, dt))
     expected = promised * fraction * (2.0 - fraction)
     ratio = _gain_ratio(scene, expected, _gain(scene, prior, system, (state.point, trial)))
     better = ratio > _LEAST_RATIO
-    firmer = jnp.clip(10.0 * damping, _DAMPING_FIRM, _DAMPING_MOST)
-    looser = jnp.maximum(0.1 * damping, _DAMPING_LEAST)
-    settled, finished = ~state.settled & close, state.settled & close
+    firmer = jnp.clip(10.0 * state.damping, _DAMPING_FIRM, _DAMPING_MOST)
+    looser = jnp.maximum(0.1 * state.damping, _DAMPING_LEAST)
     i = state.iteration
-    return _State(
-        point=_Point(
-            jnp.where((better & ~state.settled)[:, None], trial.z, state.point.z),
-            jnp.where(state.settled, state.point.t, trial.t),
-        ),
-        laplace=_Laplace(system.model, system.blocks, x_cross, schur, shear_move, source_move),
+    searched = _State(
+        point=_Point(jnp.where(better[:, None], trial.z, state.point.z), trial.t),
+        laplace=state.laplace,
+        moves=moves,
         damping=jnp.where(
-            state.settled,
-            state.damping,
-            jnp.where(ratio < _POOR_RATIO, firmer, jnp.where(ratio > _GOOD_RATIO, looser, damping)),
+            ratio < _POOR_RATIO, firmer, jnp.where(ratio > _GOOD_RATIO, looser, state.damping)
         ),
-        converged=finished,
-        # The last pass allowed is an undamped one, whatever was reached.
-        settled=settled | (i == config.max_iterations - 2),
-        finished=finished | (i == config.max_iterations - 1),
+        converged=close,
+        settled=close | (i == config.max_iterations - 2),  # the last pass is for the errors
+        finished=i == config.max_iterations - 1,
         iteration=i + 1,
         history=History(
-            state.history.shear_move.at[i].set(shear_move),
+            state.history.shear_move.at[i].set(moves.shear),
             state.history.moving.at[i].set(n_moving),
             state.history.rejected.at[i].set(jnp.sum(~better)),
         ),
+    )
+    ended = state._replace(
+        laplace=_Laplace(system.model, system.blocks, x_cross, schur),
+        finished=jnp.bool_(True),
+        iteration=i + 1,
+    )
+    return jax.tree.map(partial(jnp.where, final), ended, searched)
+
+
+def _moves(promised: Array, schur: Array, dt: Array) -> _Moves:
+    """How far a step leads; `promised` (n,) is what it would bring without damping."""
+    return _Moves(
+        shear=jnp.sqrt(jnp.vdot(dt, schur @ dt)),
+        source=jnp.sqrt(jnp.maximum(2.0 * promised, 0.0)),
     )
 
 
@@ -219,8 +231,8 @@ def _mode(prior: SourcePrior, state: _State) -> Mode:
         parameters=prior.intrinsic(z, shear),
         covariance=covariance,
         model_adu=state.laplace.model,
-        shear_move=state.laplace.shear_move,
-        source_move=state.laplace.source_move,
+        shear_move=state.moves.shear,
+        source_move=state.moves.source,
         converged=state.converged,
         history=state.history,
     )

@@ -58,7 +58,8 @@ def render_jacobian(
 
     The derivatives are products in Fourier space, so they cost one inverse FFT each.
     """
-    unit_hat, (ku, kv, k_squared, stretched, slope_hat) = _transform(profile, frame, observed)
+    unit_hat, parts = _transform(profile, frame, observed)
+    ku, kv, k_squared, stretched, _, slope_hat = parts
     flux, hlr, s1, s2 = observed[0], observed[1], observed[2], observed[3]
     flux_hat = unit_hat * flux
     by_shape = 2.0 * hlr**2 / (1.0 - s1**2 - s2**2)
@@ -76,6 +77,56 @@ def render_jacobian(
     size = frame.psf_hat.shape[0]
     stamps = jnp.fft.irfft2(hats, s=(size, size))
     return stamps[0] * flux, stamps
+
+
+def render_bend(
+    profile: Profile, frame: StampFrame, observed: Float[Array, "6"], pull: Float[Array, "n n"]
+) -> Float[Array, "6 6"]:
+    """Second derivatives by the observed parameters of sum(pull x stamp).
+
+    Evaluated in Fourier space by Parseval's theorem: one FFT, of `pull`.
+    """
+    size = pull.shape[0]
+    _, (ku, kv, k_squared, stretched, base, _) = _transform(profile, frame, observed)
+    flux, hlr, s = observed[0], observed[1], observed[2:4]
+    q = hlr**2 * stretched
+    # a column of the half plane stands for its mirror image too, but for the first and the last
+    twice = jnp.full(base.shape[1], 2.0).at[0].set(1.0).at[-1].set(1.0)
+    weight = jnp.conj(jnp.fft.rfft2(pull)) * base * twice / size**2
+
+    def slope(q: Array) -> Array:
+        return jax.jvp(profile, (q,), (jnp.ones_like(q),))[1]
+
+    value = weight * profile(q)
+    first, second = (weight * f for f in jax.jvp(slope, (q,), (jnp.ones_like(q),)))
+    k = jnp.stack([ku, kv])
+    # derivatives of |S k|^2 by s
+    turned = jnp.stack([ku**2 - kv**2, 2.0 * ku * kv])
+    norm = 1.0 - jnp.sum(s**2)
+    by_s = 2.0 * (s[:, None, None] * (k_squared + stretched) + turned) / norm
+    mixed = s[:, None, None, None] * by_s
+    by_ss = 2.0 * (mixed + mixed.swapaxes(0, 1)) / norm
+    by_ss += 2.0 * (k_squared + stretched) / norm * jnp.eye(2)[:, :, None, None]
+    # ... and of q = hlr^2 |S k|^2 by (hlr, s1, s2)
+    by_a = jnp.concatenate([2.0 * hlr * stretched[None], hlr**2 * by_s])
+    by_ab = jnp.zeros((3, 3, *q.shape)).at[0, 0].set(2.0 * stretched)
+    by_ab = by_ab.at[0, 1:].set(2.0 * hlr * by_s).at[1:, 0].set(2.0 * hlr * by_s)
+    by_ab = by_ab.at[1:, 1:].set(hlr**2 * by_ss)
+
+    def total(terms: Array) -> Array:
+        return jnp.sum(terms, axis=(-2, -1))
+
+    flux_a, flux_k = total(first.real * by_a), total(value.imag * k)
+    a_b = flux * total(second.real * by_a[:, None] * by_a[None] + first.real * by_ab)
+    a_k = flux * total(first.imag * by_a[:, None] * k[None])
+    k_k = -flux * total(value.real * k[:, None] * k[None])
+    return jnp.block(
+        [
+            [jnp.zeros((1, 1)), flux_a[None], flux_k[None]],
+            [flux_a[:, None], a_b, a_k],
+            [flux_k[:, None], a_k.T, k_k],
+        ]
+    )
 
 
 def _transform(profile: Profile, frame: StampFrame, observed: Float[Array, "6"]):
@@ -98,7 +149,7 @@ def _transform(profile: Profile, frame: StampFrame, observed: Float[Array, "6"])
     position = frame.centre + inverse @ observed[4:6]
     phase = jnp.exp(-1j * kx * position[0]) * jnp.exp(-1j * ky * position[1])
     base = frame.psf_hat * phase * frame.adu_per_ujy
-    return base * value, (ku, kv, k_squared, stretched, base * slope)
+    return base * value, (ku, kv, k_squared, stretched, base, base * slope)
 
 
 def psf_transform(stamps: Float[Array, "*m p p"], size: int) -> Complex[Array, "*m n half"]:

@@ -53,7 +53,7 @@ SHEAR_COLUMNS = (
         "CONVERGENCE",
         pa.float32(),
         "",
-        "how far one more step would move the shear, in its errors (method map)",
+        "how far the last step moved the shear, in its errors (method map)",
         True,
     ),
     Column("STATUS", pa.int8(), "", "what became of the sub-tile: shine.errors.Status"),

@@ -64,6 +64,19 @@ class Scene(eqx.Module):
             stamps.append(derivatives.reshape(*derivatives.shape[:2], -1))
         return total, Jacobian(tuple(stamps))
 
+    def bend(self, observed: Float[Array, "n 6"], pixels: Float[Array, "p"]) -> Array:
+        """Second derivatives (n, 6, 6) of sum(pixels x model) by each source's parameters."""
+        total = jnp.zeros((self.n_sources, render.N_PARAMETERS, render.N_PARAMETERS))
+        for tier in self.tiers:
+            pull = pixels[tier.pixel].reshape(-1, tier.size, tier.size)
+            terms = jax.lax.map(
+                lambda triple: render.render_bend(self.profile, *triple),
+                (tier.frame, observed[tier.source], pull),
+                batch_size=_chunk(),
+            )
+            total = total.at[tier.source].add(terms)
+        return total
+
     def project(self, stamps: Stamps, pixels: Float[Array, "p"]) -> Float[Array, "n"]:
         """Sum over the pixels of each source's stamps, weighted with `stamps`."""
         total = jnp.zeros(self.n_sources)
@@ -79,12 +92,15 @@ class Scene(eqx.Module):
         return total
 
     def _map(self, tier: Tier, observed: Array, draw):
-        # Cache-sized chunks are several times faster on a CPU than one large batch; an
-        # accelerator wants all its threads busy.
-        chunk = 32 if jax.default_backend() == "cpu" else 1024
         return jax.lax.map(
-            lambda pair: draw(*pair), (tier.frame, observed[tier.source]), batch_size=chunk
+            lambda pair: draw(*pair), (tier.frame, observed[tier.source]), batch_size=_chunk()
         )
+
+
+def _chunk() -> int:
+    # Cache-sized chunks are several times faster on a CPU than one large batch; an accelerator
+    # wants all its threads busy.
+    return 32 if jax.default_backend() == "cpu" else 1024
 
 
 class Jacobian(eqx.Module):

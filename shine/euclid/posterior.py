@@ -2,12 +2,14 @@
 
 import logging
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import jax
 import numpy as np
 
-from shine.errors import SourceFlag, Status, SubtileFlag
+from shine.errors import MemoryExhaustedError, SourceFlag, Status, SubtileFlag
 from shine.euclid.config import EuclidConfig
 from shine.euclid.scene import ExposureSet
 from shine.inference import Mode, find_mode
@@ -16,7 +18,7 @@ from shine.results import ShearResult, SourceResults
 logger = logging.getLogger(__name__)
 
 _NEAR_EDGE_OF_DISC = 0.95  # |e| beyond which a shape is called bounded
-_UNSETTLED_SIGMA = 0.3  # a source that one more step would move by more has not converged
+_UNSETTLED_SIGMA = 0.3  # a source that the last step moved by more has not converged
 _CHI2_PER_PIXEL = (0.8, 1.25)  # outside of which a fit is called poor
 
 _find_mode = jax.jit(find_mode, static_argnames="config")
@@ -45,7 +47,7 @@ class Posterior:
 def infer(exposures: ExposureSet, config: EuclidConfig | None = None) -> Posterior:
     """Infer the shear of a sub-tile, and every source's parameters with it.
 
-    Never raises for lack of data or convergence: look at `status`.
+    Never raises for lack of data or convergence: look at `status`. Raises `MemoryExhaustedError`.
     """
     config = config or EuclidConfig()
     flags = _data_flags(exposures)
@@ -54,9 +56,10 @@ def infer(exposures: ExposureSet, config: EuclidConfig | None = None) -> Posteri
         return Posterior(Status.NO_SOURCES if seen else Status.NO_QUADRANTS, flags)
     scene, prior = exposures.scene, exposures.prior
     started = time.perf_counter()
-    program = _find_mode.lower(scene, prior, config=config.inference.solver).compile()
-    compiled = time.perf_counter()
-    mode = jax.device_get(program(scene, prior))
+    with _memory_errors_explained(exposures):
+        program = _find_mode.lower(scene, prior, config=config.inference.solver).compile()
+        compiled = time.perf_counter()
+        mode = jax.device_get(program(scene, prior))
     chi2 = scene.weight * (scene.data_adu - mode.model_adu) ** 2
     per_source = jax.device_get(scene.sum_per_source(np.stack([chi2, scene.weight > 0])))
     solved = time.perf_counter()
@@ -167,6 +170,21 @@ def history(mode: Mode | None) -> dict[str, list[float]]:
         name: [float(value) for value in getattr(mode.history, name)[taken]]
         for name in ("shear_move", "moving", "rejected")
     }
+
+
+@contextmanager
+def _memory_errors_explained(exposures: ExposureSet) -> Iterator[None]:
+    try:
+        yield
+    except jax.errors.JaxRuntimeError as error:
+        if "RESOURCE_EXHAUSTED" not in str(error):
+            raise
+        raise MemoryExhaustedError(
+            f"{exposures.manifest.stem}: {jax.devices()[0].device_kind} has not enough memory for "
+            f"{len(exposures.sources.object_id)} sources in {len(exposures.digests)} quadrants: "
+            f"{str(error).splitlines()[0]}. Ask for more memory (compute.mem_mb) or cut the sky "
+            f"finer (tiling.sub_tile_grid)."
+        ) from error
 
 
 def _data_flags(exposures: ExposureSet) -> SubtileFlag:

@@ -84,7 +84,7 @@ def _report(answer: Posterior, exposures: ExposureSet, config: EuclidConfig, res
         solver = config.inference.solver
         raise ConvergenceError(
             f"{result}: written and flagged, but not converged after {solver.max_iterations} "
-            f"steps: one more would move the shear by {float(answer.mode.shear_move):.2g} of its "
+            f"steps: the last would move the shear by {float(answer.mode.shear_move):.2g} of its "
             f"error (limit {solver.shear_tolerance}). Look at the picture beside it and at the "
             f"history in its .run.json; raise inference.solver.max_iterations if it still gained."
         )

@@ -94,3 +94,19 @@ def test_reverse_mode_gradient_equals_the_derivatives():
 def test_even_psf_stamps_are_refused():
     with pytest.raises(ValueError, match="odd"):
         render.psf_transform(np.ones((20, 20)), 32)
+
+
+@pytest.mark.parametrize("shape", [(0.2, -0.3), (0.0, 0.0)], ids=["elliptical", "round"])
+def test_second_derivatives_equal_automatic_differentiation_in_float64(shape):
+    with jax.enable_x64(True):
+        wide = jax.tree.map(
+            lambda a: a.astype(jnp.complex128 if jnp.iscomplexobj(a) else jnp.float64),
+            frame(jacobian(128, -1), (80.2, 79.6)),
+        )
+        at = jnp.array([2.0, 0.3, *shape, 0.05, -0.02])
+        pull = jnp.asarray(np.random.default_rng(0).normal(size=(SIZE, SIZE)))
+        expected = jax.hessian(
+            lambda o: jnp.sum(pull * render.render(render.exponential, wide, o))
+        )(at)
+        found = render.render_bend(render.exponential, wide, at, pull)
+        np.testing.assert_allclose(found, expected, atol=1e-9 * np.abs(expected).max())

@@ -273,6 +273,7 @@ def test_missing_padding_alone_is_no_truncation(tmp_path):
         (gzip.compress(b"text"), "expected a FITS file"),
         (b"SIMPLE  =                    T" + b" " * 6000, "ends in the header"),
     ],
+    ids=["empty", "HTML", "gzipped text", "header cut short"],
 )
 def test_what_is_no_fits_file_is_named(tmp_path, content, problem):
     files = write_frames(tmp_path, Frame())

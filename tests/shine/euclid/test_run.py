@@ -4,12 +4,13 @@ import json
 from pathlib import Path
 
 import galsim
+import jax
 import numpy as np
 import pytest
 from astropy.io import fits
 
 from shine.errors import Status, SubtileFlag
-from shine.euclid import cli
+from shine.euclid import cli, posterior
 from shine.euclid.cli import run_subtile
 from shine.manifest import write_manifest
 from shine.results import provenance_of, read_shear, read_sources
@@ -286,6 +287,20 @@ def test_not_converged_is_written_flagged_and_told(subtile, capsys):
     assert shear["STATUS"] == Status.NOT_CONVERGED
     assert shear["FLAGS"] & SubtileFlag.NOT_CONVERGED
     assert shear["CONVERGENCE"] > 1e-3
+
+
+def test_out_of_memory_has_its_own_exit_status(subtile, capsys, monkeypatch):
+    class Exhausted:  # Linux hands out more memory than there is, so that no real program fails so
+        def lower(self, scene, prior, config):
+            raise jax.errors.JaxRuntimeError(
+                "RESOURCE_EXHAUSTED: Out of memory while trying to ..."
+            )
+
+    monkeypatch.setattr(posterior, "_find_mode", Exhausted())
+    status, message = subtile.exit_status(capsys)
+    assert status == 5
+    assert "tiling.sub_tile_grid" in message
+    assert not list(subtile.folder.glob("out/*"))
 
 
 def _truncate(subtile):
