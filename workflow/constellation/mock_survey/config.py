@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import yaml
 from pydantic import (
@@ -25,6 +25,7 @@ from .lensing_config import ShearConfig
 Fraction = Annotated[float, Field(ge=0, le=1)]
 RightAscension = Annotated[float, Field(ge=0, lt=360)]
 Declination = Annotated[float, Field(ge=-90, le=90)]
+QuadrantName = Annotated[str, Field(pattern=r"^[1-6]-[1-6]\.[EFGH]$")]
 
 
 class Settings(BaseModel):
@@ -68,7 +69,7 @@ class DetectorConfig(Settings):
     quadrant_shape: tuple[PositiveInt, PositiveInt] = Field(
         (2066, 2048), description="rows, columns"
     )
-    quadrants: tuple[str, ...] | None = Field(
+    quadrants: tuple[QuadrantName, ...] | None = Field(
         None, description="write only these, e.g. 3-4.F; null: all that overlap the area"
     )
     gain: PositiveFloat = Field(3.48, description="e-/ADU")
@@ -175,7 +176,7 @@ def load_mock_config(path: str | Path) -> MockSurveyConfig:
     path = Path(path)
     try:
         settings = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except OSError as error:
+    except (OSError, UnicodeDecodeError) as error:
         raise MockSurveyError(f"{path}: cannot read the mock survey's settings: {error}") from error
     except yaml.YAMLError as error:
         raise MockSurveyError(f"{path}: not valid YAML: {error}") from error
@@ -186,25 +187,32 @@ def load_mock_config(path: str | Path) -> MockSurveyConfig:
     try:
         return MockSurveyConfig.model_validate(settings)
     except ValidationError as error:
-        problems = "; ".join(
-            f"{'.'.join(str(part) for part in item['loc']) or 'settings'}: {item['msg']}"
-            for item in error.errors()
-        )
-        raise MockSurveyError(f"{path}: {problems}") from error
+        raise MockSurveyError(f"{path}: {_problems(error)}") from error
 
 
-def _read_tiles(path: Path) -> list[dict[str, Any]]:
+def _read_tiles(path: Path) -> list[MerTile]:
     wanted = ("tile_index", "ra", "dec")
     try:
         with path.open(newline="", encoding="utf-8") as stream:
             rows = list(csv.DictReader(stream))
-    except OSError as error:
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise MockSurveyError(f"{path}: cannot read the list of tiles: {error}") from error
+    tiles = []
     for number, row in enumerate(rows, start=2):
-        missing = [name for name in wanted if not row.get(name)]
-        if missing:
-            raise MockSurveyError(
-                f"{path}, line {number}: no value for {', '.join(missing)}; "
-                f"expected the columns {', '.join(wanted)}"
+        try:
+            tiles.append(
+                MerTile.model_validate({name: row[name] for name in wanted if row.get(name)})
             )
-    return [{name: row[name] for name in wanted} for row in rows]
+        except ValidationError as error:
+            raise MockSurveyError(
+                f"{path}, line {number}: {_problems(error)}; "
+                f"expected the columns {', '.join(wanted)}"
+            ) from error
+    return tiles
+
+
+def _problems(error: ValidationError) -> str:
+    return "; ".join(
+        f"{'.'.join(str(part) for part in item['loc']) or 'settings'}: {item['msg']}"
+        for item in error.errors()
+    )

@@ -96,6 +96,7 @@ def _cosmic_rays(
 
 def _saturate(saturation: float, light: Image, sci: Image, flg: NDArray[np.int32]) -> None:
     """Clip full wells, with charge that bleeds along the columns, and mark their stars."""
+    flg[sci >= saturation] |= Flag.INVALID | Flag.SAT
     np.minimum(sci, saturation, out=sci)
     full = light > saturation
     if not full.any():
@@ -120,7 +121,8 @@ def _static_defects(
     rows, columns = frame.shape
     n_hot = int(rng.poisson(detector.hot_pixels_per_megapixel * rows * columns / 1e6))
     hot = rng.integers(0, rows, n_hot), rng.integers(0, columns, n_hot)
-    sci[hot] += np.exp(rng.normal(7.0, 1.0, n_hot)).astype(np.float32)
+    charge = np.exp(rng.normal(7.0, 1.0, n_hot)).astype(np.float32)
+    sci[hot] = np.minimum(sci[hot] + charge, detector.saturation_adu)
     flg[hot] |= Flag.INVALID | Flag.HOT
     for _ in range(detector.bad_columns_per_quadrant):
         column, first = int(rng.integers(columns)), int(rng.integers(rows))

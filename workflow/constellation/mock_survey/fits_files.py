@@ -87,6 +87,7 @@ def write_part(hdus: fits.HDUList, path: Path) -> None:
 def join_parts(primary: fits.Header, parts: Iterable[Path], path: Path) -> None:
     """Write the primary header and then the extensions of all parts to a file."""
     head = fits.PrimaryHDU(header=primary)
+    head.header.set("EXTEND", True, after="NAXIS")
     head.add_checksum(when=CHECKSUM_COMMENT)
     _write_hdus([head], path)
     with path.open("ab") as joined:

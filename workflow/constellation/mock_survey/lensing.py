@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import warnings
+
 import galsim
 import numpy as np
 
 from .config import Area
 from .lensing_config import NfwShear, ShearConfig, SinusoidShear
 from .sky import Array, project, unit_vectors
+
+CENTRE_ARCSEC = 1e-3
 
 
 def reduced_shear(shear: ShearConfig, ra: Array, dec: Array, area: Area) -> tuple[Array, Array]:
@@ -30,11 +34,15 @@ def _sinusoid(shear: SinusoidShear, ra: Array, dec: Array, area: Area) -> tuple[
 
 def _nfw(shear: NfwShear, ra: Array, dec: Array) -> tuple[Array, Array]:
     halo = galsim.NFWHalo(mass=shear.mass_msun_h, conc=shear.concentration, redshift=shear.redshift)
-    separation = _separation_arcsec(ra, dec, shear.ra, shear.dec)
-    # On the x axis of GalSim's halo frame, tangential shear is -g1.
-    on_axis, _ = halo.getShear(
-        (separation, np.zeros_like(separation)), shear.source_redshift, reduced=True
-    )
+    # The shear at the very centre is undefined.
+    separation = np.maximum(_separation_arcsec(ra, dec, shear.ra, shear.dec), CENTRE_ARCSEC)
+    with warnings.catch_warnings():
+        # GalSim 2.8 divides in a way that NumPy 2.4 warns of, for the sake of the centre.
+        warnings.filterwarnings("ignore", "'where' used without 'out'", UserWarning)
+        # On the x axis of GalSim's halo frame, tangential shear is -g1.
+        on_axis, _ = halo.getShear(
+            (separation, np.zeros_like(separation)), shear.source_redshift, reduced=True
+        )
     tangential = np.clip(-np.asarray(on_axis), -shear.max_shear, shear.max_shear)
     # Inside the critical curve g exceeds 1 and changes sign: cap it where galaxies are distorted
     # beyond what weak lensing describes.

@@ -43,14 +43,16 @@ def write_survey(config: MockSurveyConfig, output_dir: str | Path, workers: int 
     """Write the survey's files into `output_dir`, each complete or not at all.
 
     Files of an earlier run are replaced. The bytes depend on the settings alone, not on `workers`
-    (processes). Raises `MockSurveyError` if nothing would be observed or if the folder holds other
-    survey files, which readers would take for part of this survey.
+    (processes). Raises `MockSurveyError` if an exposure would see nothing or if the folder holds
+    other survey files, which readers would take for part of this survey.
     """
     root = Path(output_dir)
     frames = overlapping_frames(config)
-    if not frames:
+    blind = set(range(len(config.exposures))) - {frame.exposure for frame in frames}
+    if blind:
         raise MockSurveyError(
-            "no quadrant overlaps the area: look at the exposures' offsets and detector.quadrants"
+            f"{', '.join(f'exposures.{exposure}' for exposure in sorted(blind))}: no quadrant "
+            "overlaps the area: look at the exposures' offsets and at detector.quadrants"
         )
     files = expected_files(config, root)
     _refuse_foreign_files(files, root)
@@ -75,8 +77,6 @@ def _write_exposures(
     targets = dict(zip(KINDS, (files.frames, files.backgrounds, files.psfs), strict=True))
     done = tqdm(_run(write, frames, workers), total=len(frames), desc="quadrants", unit="quadrant")
     remaining = {e: sum(f.exposure == e for f in frames) for e in range(len(config.exposures))}
-    for exposure in [e for e, count in remaining.items() if count == 0]:
-        _join(config, exposure, [], targets, scratch)
     for frame in done:
         remaining[frame.exposure] -= 1
         if remaining[frame.exposure] == 0:
@@ -176,7 +176,7 @@ def _truth_table(sources: Sources, ids: np.ndarray, listed: np.ndarray) -> pa.Ta
 
 def _refuse_foreign_files(files: SurveyFiles, root: Path) -> None:
     expected = set(files.all_paths())
-    patterns = ("VIS/*/*.fits", "PSF/*.fits", "MER/*.fits")
+    patterns = ("VIS/*/*.fits*", "PSF/**/*.fits*", "MER/**/*.fits*")
     foreign = sorted(p for pattern in patterns for p in root.glob(pattern) if p not in expected)
     if foreign:
         raise MockSurveyError(
