@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from shine.errors import INTERRUPTED_EXIT_CODE, ShineError
+from shine.errors import INTERRUPTED_EXIT_CODE, ConfigurationError, InputError, ShineError
 
 # Modules are imported by the sub-command that needs them: `--help` and errors come at once.
 
@@ -58,7 +58,6 @@ def _describe_mock_survey(command: argparse.ArgumentParser) -> None:
 def _mock_survey(options: argparse.Namespace) -> int | None:
     from constellation.mock_survey import cli
     from constellation.mock_survey.errors import MockSurveyError
-    from shine.errors import ConfigurationError
 
     try:
         return cli.run(options)
@@ -92,17 +91,21 @@ def _describe_manifests(command: argparse.ArgumentParser) -> None:
 
 def _manifests(options: argparse.Namespace) -> None:
     from constellation.discovery import read_index
-    from constellation.manifest import build_manifests, write_manifests
+    from constellation.manifest import build_manifests, check_unique, write_manifests
     from constellation.survey_files import list_catalogues, match_catalogues, pick_catalogues
 
     plan = _plan(options)
+    _check_planned(plan, options.tile)
     tiles = plan.catalogue_tiles(options.tile)
     known = match_catalogues(list_catalogues(options.survey))
     catalogues = dict(zip(tiles, pick_catalogues(known, tiles, options.survey), strict=True))
     manifests = build_manifests(
         plan, options.tile, read_index(options.index), catalogues, options.output
     )
-    for manifest, path in zip(manifests, write_manifests(manifests, options.output), strict=True):
+    written = write_manifests(manifests, options.output)
+    if others := set(options.output.glob("*.yaml")) - set(written):
+        check_unique([*written, *others])
+    for manifest, path in zip(manifests, written, strict=True):
         _say(
             f"{path}: {len(manifest.core_source_ids)} core sources, "
             f"{len(manifest.source_ids)} modelled, {len(manifest.quadrants)} quadrants"
@@ -124,16 +127,14 @@ def _describe_assemble(command: argparse.ArgumentParser) -> None:
 
 def _assemble(options: argparse.Namespace) -> None:
     from constellation.catalog_assembler import assemble_tile, merge_tiles
-    from shine.errors import InputError
 
     plan = _plan(options)
     if options.tile is None:
         catalogue, name = merge_tiles(plan.by_tile, options.input), options.name
-    elif options.tile in plan.by_tile:
+    else:
+        _check_planned(plan, options.tile)
         planned = plan.by_tile[options.tile]
         catalogue, name = assemble_tile(planned, options.input, options.logs), str(options.tile)
-    else:
-        raise InputError(f"tile {options.tile}: no sub-tile of it is planned")
     for line in catalogue.without_shear():
         _say(line)
     paths = catalogue.write(options.output, name)
@@ -206,6 +207,11 @@ def _plan(options: argparse.Namespace):
     from constellation.plan import Plan
 
     return Plan.from_config(load_section(TilingConfig, "tiling", options.tiling))
+
+
+def _check_planned(plan, tile_id: int) -> None:
+    if tile_id not in plan.by_tile:
+        raise InputError(f"tile {tile_id}: no sub-tile of it is planned")
 
 
 def _say(text: str, stream=None) -> None:

@@ -29,16 +29,15 @@ rule subtile:
         "Inferring the shear of sub-tile {wildcards.tile}_{wildcards.row}_{wildcards.col}"
     shell:
         """
-        status=0
+        log={log:q}
+        # whatever ends the job, its last word tells `constellation.failures` the class of the error
+        trap 'status=$?; [ $status -eq 0 ] || echo "exit status $status" >>"$log"' EXIT
         export NPROC={threads} JAX_COMPILATION_CACHE_DIR={params.jax_cache:q}
-        python -m shine.euclid.run --manifest {input.manifest:q} --config {input.config:q} \
-            --output {params.kept:q} >{log:q} 2>&1 || status=$?
         # 4 is no failure: not converged, and the result says so
-        if [ $status -ne 0 ] && [ $status -ne 4 ]; then
-            echo "exit status $status" >>{log:q}
-            exit $status
-        fi
+        python -m shine.euclid.run --manifest {input.manifest:q} --config {input.config:q} \
+            --output {params.kept:q} >"$log" 2>&1 \
+            || {{ status=$?; [ $status -eq 4 ] || exit $status; }}
         for file in {output:q}; do
-            ln -f {params.kept:q}/"$(basename "$file")" "$file"
+            ln -f {params.kept:q}/"$(basename "$file")" "$file" 2>>"$log"
         done
         """

@@ -25,10 +25,10 @@ rule summary:
         "../../environment.yml"
     params:
         runs=lambda wildcards, input: Path(input.records[0]).parents[1],
-        truth=lambda wildcards, input: f"--truth '{input.truth}'" if input.truth else "",
+        truth=lambda wildcards, input: ["--truth", input.truth] if input.truth else [],
     message:
         "Comparing the catalogue with the truth"
     shell:
         "constellation summary --shear {input.shear:q} --sources {input.sources:q}"
-        " {params.truth} --runs {params.runs:q} --panels {input.panels:q}"
+        " {params.truth:q} --runs {params.runs:q} --panels {input.panels:q}"
         " --table {output.table:q} --figure {output.figure:q} > {log:q} 2>&1"

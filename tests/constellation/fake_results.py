@@ -1,0 +1,83 @@
+"""Result files of sub-tiles, written by shine's own writer from made-up numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from constellation.catalog_assembler import Catalogue, assemble_tile
+from constellation.plan import SubTile
+from shine.errors import Status
+from shine.euclid.catalog import Kind
+from shine.provenance import Provenance
+from shine.results import RunRecord, ShearResult, SourceResults, write_results
+
+SHEAR = {"g1": 0.03, "g2": -0.02, "g1_err": 0.01, "g2_err": 0.02, "g1g2_cov": 1e-5}
+SECONDS = 12.5
+
+
+@dataclass(frozen=True)
+class Result:
+    """What one sub-tile's files say; `kinds` of its sources, by their ids."""
+
+    subtile: SubTile
+    kinds: dict[int, Kind] = field(default_factory=dict)
+    shear: dict[str, Any] = field(default_factory=lambda: SHEAR | {"status": Status.OK})
+    provenance: dict[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def without_shear(cls, subtile: SubTile, status: Status) -> Result:
+        """A valid result with neither shear nor sources."""
+        return cls(subtile, shear={"status": status})
+
+    def write(self, folder: Path, stem: str | None = None) -> Path:
+        """Write the files as shine does, by default under the sub-tile's own name."""
+        known = {
+            "git_commit": "c0ffee",
+            "package_versions": {"numpy": "2.0"},
+            "config_hash": "a" * 64,
+            "input_hashes": {"manifest": "1"},
+            "seed": 0,
+        }
+        shear = ShearResult(
+            tile_id=self.subtile.tile_id,
+            subtile_row=self.subtile.row,
+            subtile_col=self.subtile.col,
+            ra_deg=57.0 + 0.1 * self.subtile.col,
+            dec_deg=-51.0 + 0.1 * self.subtile.row,
+            method="map",
+            n_sources=sum(kind is Kind.GALAXY for kind in self.kinds.values()),
+            **self.shear,
+        )
+        record = RunRecord(Provenance(**(known | self.provenance)), {"total_s": SECONDS})
+        return write_results(folder, stem or self.subtile.stem, shear, self._sources(), record)
+
+    def _sources(self) -> SourceResults:
+        n = len(self.kinds)
+        if not n:
+            return SourceResults.empty()
+        return SourceResults(
+            object_id=np.array(list(self.kinds)),
+            ra_deg=np.full(n, 57.0),
+            dec_deg=np.full(n, -51.0),
+            kind=np.array([int(kind) for kind in self.kinds.values()]),
+            parameters=np.ones((n, 6)),
+            covariance=np.tile(np.eye(6), (n, 1, 1)),
+            chi2=np.ones(n),
+            n_pixels=np.full(n, 100),
+            n_exposures=np.full(n, 4),
+            flags=np.zeros(n, int),
+        )
+
+
+def tile_catalogue(results: Sequence[Result], folder: Path) -> Catalogue:
+    """Write results of one tile into `{folder}/{tile}` and assemble them."""
+    subtiles = [result.subtile for result in results]
+    folder /= str(subtiles[0].tile_id)
+    for result in results:
+        result.write(folder)
+    return assemble_tile(subtiles, folder, folder / "logs")

@@ -1,0 +1,98 @@
+"""Names of all files of a run, known without looking at results."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+
+from constellation.plan import SubTile
+from constellation.run_layout import Run
+from shine.errors import ConfigurationError, InputError
+
+from .fake_survey import catalogue_name, positions, write_catalogue, write_exposure
+
+TILES = "tile_index,ra,dec\n12,10.5,0.0\n11,10.0,0.0\n13,50.0,0.0\n"
+NEAR_13 = {"ra": 50.0, "dec": 0.0, "width_arcmin": 20.0, "height_arcmin": 10.0}
+MOCK = {
+    "seed": 1,
+    "tiles": "tiles.csv",
+    "area": {"ra": 10.25, "dec": 0.0, "width_arcmin": 2.0, "height_arcmin": 2.0},
+    "exposures": [{}],
+    "shear": {"type": "constant"},
+}
+
+
+@pytest.fixture(autouse=True)
+def survey(tmp_path, monkeypatch):
+    """The working folder: a tile list, and a survey of one exposure and tiles 11 and 12."""
+    monkeypatch.chdir(tmp_path)
+    Path("tiles.csv").write_text(TILES)
+    for tile in (11, 12):
+        write_catalogue(Path("data"), tile, positions(*np.array([[tile], [10], [0]])))
+    write_exposure(Path("data"), 0, {"1-1.E": (10.25, 0.0)})
+
+
+def run_of(tiling=(), data=(), **sections):
+    tiling = {"tiles": "tiles.csv", "sub_tile_grid": [1, 2]} | dict(tiling)
+    return Run.from_config({"tiling": tiling, "data": {"survey": "data"} | dict(data)} | sections)
+
+
+def test_results_lie_in_the_output_folder():
+    run = run_of(output={"results": "out"})
+    assert run.subtile(SubTile(11, 0, 1), ".png") == "out/subtiles/11/11_0_1.png"
+    assert run.subtile_pattern(".png") == "out/subtiles/{tile}/{tile}_{row}_{col}.png"
+    assert run.subtiles("_sources.parquet", 12) == [
+        "out/subtiles/12/12_0_0_sources.parquet",
+        "out/subtiles/12/12_0_1_sources.parquet",
+    ]
+    assert len(run.subtiles(".parquet")) == 6
+
+
+def test_compiled_programs_lie_with_the_results_unless_told_otherwise():
+    assert run_of().jax_cache == Path("results/jax_cache")
+    assert run_of(compute={"jax_cache": "/cache"}).jax_cache == Path("/cache")
+
+
+def test_a_survey_is_what_lies_in_its_folder():
+    survey = run_of(data={"truth": "truth.parquet"}).survey
+    assert [path.parts[1] for path in survey.exposures] == ["PSF", "VIS", "VIS"]
+    assert {tile: path.name for tile, path in survey.catalogues.items()} == {
+        tile: catalogue_name(tile) for tile in (11, 12)
+    }
+    assert survey.truth == Path("truth.parquet")
+
+
+def test_a_tile_needs_its_own_catalogue_first_and_its_neighbours():
+    run = run_of()
+    names = [path.name for path in run.catalogues(12)]
+    assert names == [catalogue_name(12), catalogue_name(11)]
+    with pytest.raises(InputError, match="data/MER: found no catalogue of tile 13"):
+        run.catalogues(13)
+
+
+def test_the_files_of_a_mock_survey_are_known_before_they_are_written():
+    Path("mock.yaml").write_text(yaml.safe_dump(MOCK))
+    run = run_of(data={"survey": "mock", "mock_survey": "mock.yaml"})
+    assert len(run.survey.exposures) == 3
+    assert sorted(run.survey.catalogues) == [11, 12, 13]
+    assert run.survey.truth == Path("mock/truth.parquet")
+    assert not Path("mock").exists()
+    given = run_of(data={"survey": "m", "mock_survey": "mock.yaml", "truth": "other.parquet"})
+    assert given.survey.truth == Path("other.parquet")
+
+
+def test_wrong_settings_of_a_mock_survey_are_a_configuration_error():
+    Path("mock.yaml").write_text(yaml.safe_dump(MOCK | {"sed": 1}))
+    with pytest.raises(ConfigurationError, match=r"mock\.yaml: .*sed"):
+        _ = run_of(data={"mock_survey": "mock.yaml"}).survey
+
+
+def test_wrong_keys_and_an_empty_plan_are_refused():
+    with pytest.raises(ConfigurationError, match=r"configuration: tiling\.grid: unknown key"):
+        run_of(tiling={"grid": [2, 2]})
+    assert list(run_of(tiling={"area": NEAR_13}).plan.by_tile) == [13]
+    with pytest.raises(InputError, match=r"tiles\.csv: no sub-tile has its centre"):
+        _ = run_of(tiling={"area": NEAR_13 | {"dec": 20.0}}).plan

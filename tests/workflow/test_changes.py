@@ -1,0 +1,59 @@
+"""After a change of one input, what depends on it is made again, and nothing else."""
+
+from __future__ import annotations
+
+import numpy as np
+from astropy.io import fits
+
+from .project import EAST, SUBTILES, WEST, Project, rule_counts
+
+MANIFESTS = {f"manifests_{WEST}": 1, f"manifests_{EAST}": 1}
+
+
+def inferred_anew(project: Project, before: dict[str, bytes]) -> set[str]:
+    after = project.inferences()
+    return {stem for stem in SUBTILES if after[stem] != before[stem]}
+
+
+def test_a_changed_catalogue_changes_the_sub_tiles_that_use_it(project):
+    [path] = (project.folder / "data" / "MER").glob(f"*TILE{EAST}*")
+    with fits.open(path, mode="update") as hdus:
+        hdus[1].data["FLUX_DETECTION_TOTAL"] *= 1.02
+    before = project.inferences()
+    counts = rule_counts(project.run("subtiles"))
+    using = {
+        stem
+        for stem in SUBTILES
+        if any(path.name in catalogue for catalogue in project.manifest(stem).catalogs)
+    }
+    assert using == {f"{WEST}_30_59", f"{EAST}_30_0", f"{EAST}_30_1"}
+    assert inferred_anew(project, before) == using
+    # every sub-tile is looked at, but the pixels are where they were
+    assert counts == MANIFESTS | {"subtile": 4, "subtiles": 1, "total": 7}
+
+
+def test_changed_settings_of_shine_change_all_sub_tiles_and_no_manifest(project):
+    manifests = project.files("results/manifests")
+    project.change("gal", selection={"min_snr": 30.0})
+    before = project.inferences()
+    counts = rule_counts(project.run())
+    catalogues = {"tile_catalogue": 2, "merged_catalogue": 1, "summary": 1, "all": 1}
+    assert counts == catalogues | {"shine_config": 1, "subtile": 4, "total": 10}
+    assert inferred_anew(project, before) == set(SUBTILES)
+    assert project.files("results/manifests") == manifests
+
+
+def test_a_changed_frame_changes_the_sub_tiles_that_see_the_quadrant(project):
+    frame = min((project.folder / "data" / "VIS").rglob("*-DET-*"))
+    with fits.open(frame, mode="update", checksum=True) as hdus:
+        hdus["3-4.F.SCI"].data += np.float32(0.5)
+    before = project.inferences()
+    counts = rule_counts(project.run("subtiles"))
+    seeing = {
+        stem
+        for stem in SUBTILES
+        if any(files.quadrant == "3-4.F" for files in project.manifest(stem).quadrants)
+    }
+    assert seeing == {f"{WEST}_30_58", f"{WEST}_30_59"}
+    assert inferred_anew(project, before) == seeing
+    assert counts == MANIFESTS | {"quadrant_index": 1, "subtile": 4, "subtiles": 1, "total": 8}
