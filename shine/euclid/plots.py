@@ -11,21 +11,21 @@ from shine.euclid.scene import Display, ExposureSet
 def plot_residuals(exposures: ExposureSet, model_adu: np.ndarray | None, path: Path | str) -> None:
     """Write observed | model | chi panels of the quadrant that sees most core sources, as PNG.
 
-    `model_adu` (p,) is the model at the scene's pixels, None without one. Masked pixels are grey;
+    `model_adu` (p,) is the model at the scene's pixels, None without one. Masked pixels are blue;
     pixels that no modelled source reaches are empty in the model and in chi.
     """
     import io
 
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(13.5, 4.9), layout="constrained")
+    figure = Figure(figsize=(13.5, 4.4), layout="compressed")
     view = exposures.display
     if view is None:
         figure.text(0.5, 0.5, f"{exposures.manifest.stem}: nothing to show", ha="center")
     else:
         _draw(figure, view, model_adu, exposures.manifest.stem)
     buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=110, metadata={"Software": None})
+    figure.savefig(buffer, format="png", dpi=160, metadata={"Software": None})
     write_atomically(path, buffer.getvalue())
 
 
@@ -58,7 +58,7 @@ def _draw(figure, view: Display, model_adu: np.ndarray | None, stem: str) -> Non
     )
     axes = figure.subplots(1, 3, sharex=True, sharey=True)
     for axis, (title, image, colours, (low, high), label) in zip(axes, panels, strict=True):
-        axis.set_facecolor("0.8")
+        axis.set_facecolor("#bcd7ee")
         drawn = axis.imshow(
             image, cmap=colours, vmin=low, vmax=high, extent=extent, interpolation="nearest"
         )
