@@ -45,3 +45,9 @@ def test_the_lock_file_covers_every_dependency():
     )
     for requirement in wanted:
         assert re.match(r"[a-z0-9-]+", requirement)[0] in locked
+
+
+def test_the_slurm_profile_is_found_by_its_name_alone():
+    """`snakemake --profile slurm` looks in the current folder; the link leads to the profile."""
+    assert (ROOT / "slurm").is_symlink()
+    assert (ROOT / "slurm" / "config.yaml").samefile(ROOT / "profiles" / "slurm" / "config.yaml")
