@@ -35,7 +35,7 @@ rule subtile:
         export NPROC={threads} JAX_COMPILATION_CACHE_DIR={params.jax_cache:q}
         # 4 is no failure: not converged, and the result says so
         python -m shine.euclid.run --manifest {input.manifest:q} --config {input.config:q} \
-            --output {params.kept:q} >"$log" 2>&1 \
+            --output {params.kept:q} --verbose >"$log" 2>&1 \
             || {{ status=$?; [ $status -eq 4 ] || exit $status; }}
         for file in {output:q}; do
             ln -f {params.kept:q}/"$(basename "$file")" "$file" 2>>"$log"

@@ -255,13 +255,29 @@ def test_no_quadrant_is_an_empty_flagged_result(tmp_path, sky):
     assert len(subtile.sources()["OBJECT_ID"]) == 0
 
 
-def test_no_selected_source_is_an_empty_result_that_names_catalogue_and_cut(tmp_path, sky, capsys):
+def test_no_source_at_all_is_an_empty_flagged_result(subtile):
+    write_manifest(
+        make_manifest([str(subtile.catalog)], [], [], subtile.quadrants), subtile.manifest
+    )
+    shear = subtile.run()
+    assert shear["STATUS"] == Status.NO_SOURCES
+    assert (shear["G1"], shear["G1_ERR"], shear["N_SOURCES"]) == (None, None, 0)
+    assert len(subtile.sources()["OBJECT_ID"]) == 0
+
+
+def test_no_selected_source_is_an_empty_result_that_names_catalogue_and_cut(
+    tmp_path, sky, capsys, caplog
+):
     columns = sky.columns() | {"FLUXERR_DETECTION_TOTAL": np.full(N_GALAXIES, 1e3)}
     frame = draw_frame(sky, wcs_header(roll_deg=0.0))
     subtile = SubTile(tmp_path, sky, [frame], columns=columns)
-    shear = subtile.run()
+    status, _ = subtile.exit_status(capsys)
+    assert status == 0
+    shear = read_shear(next((subtile.folder / "out").glob("*[0-9].parquet"))).to_pylist()[0]
     assert shear["STATUS"] == Status.NO_SOURCES
     assert shear["G1"] is None
+    assert "catalogue.fits" in caplog.text
+    assert f"'low_snr': {N_GALAXIES}" in caplog.text
 
 
 def test_a_result_is_kept_while_nothing_changed(subtile, monkeypatch):
