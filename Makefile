@@ -34,8 +34,7 @@ lint: $(READY)  ## check style, workflow and the direction of imports
 
 lock: pyproject.toml  ## pin the newest versions that pyproject.toml allows (needs uv)
 	uv pip compile --universal --python-version 3.11 --all-extras --generate-hashes \
-		--no-emit-index-url --no-annotate --no-header --upgrade --quiet pyproject.toml \
-		-o requirements.lock
+		--no-annotate --no-header --upgrade --quiet pyproject.toml -o requirements.lock
 
 clean:  ## remove the demo's data and results
 	rm -rf data results .snakemake

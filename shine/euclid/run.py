@@ -9,7 +9,7 @@ from pathlib import Path
 
 import jax
 
-from shine.errors import ConvergenceError, InputError, Status
+from shine.errors import ConvergenceError, InputError, Status, meanings
 from shine.euclid import plots, posterior
 from shine.euclid.config import EuclidConfig, load_config
 from shine.euclid.posterior import Posterior
@@ -68,6 +68,8 @@ def run_subtile(manifest_path: Path | str, config_path: Path | str, output_dir: 
 
 
 def _report(answer: Posterior, exposures: ExposureSet, config: EuclidConfig, result: Path) -> None:
+    for meaning in meanings(answer.flags):
+        logger.info("%s: %s", result, meaning)
     if answer.status in (Status.NO_SOURCES, Status.NO_QUADRANTS):
         logger.warning(
             "%s: no shear: %s. Catalogue %s, cuts %s",

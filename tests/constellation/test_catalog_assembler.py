@@ -150,10 +150,10 @@ def test_a_sub_tile_in_two_tiles_is_refused(tmp_path):
 
 
 def test_a_missing_or_damaged_tile_is_named(tmp_path):
-    with pytest.raises(InputError, match=r"11\.parquet: found no readable catalogue"):
+    with pytest.raises(InputError, match=r"11\.parquet: found no readable table"):
         merge_tiles([11], tmp_path)
     (tmp_path / "11.parquet").write_bytes(b"half a file")
-    with pytest.raises(InputError, match=r"11\.parquet: found no readable catalogue"):
+    with pytest.raises(InputError, match=r"11\.parquet: found no readable table"):
         merge_tiles([11], tmp_path)
 
 

@@ -9,7 +9,7 @@ from astropy.io import fits
 from pyarrow import parquet
 
 from constellation.mer_catalogue import read_sources
-from constellation.tables import checked_table, write_table
+from constellation.tables import read_table, write_table
 from constellation.tiling import unit_vectors
 from shine.errors import InputError
 
@@ -28,14 +28,22 @@ def test_the_same_rows_give_the_same_bytes_and_no_leftovers(tmp_path):
     assert parquet.read_table(first).equals(TABLE)
 
 
-def test_a_table_is_checked_by_name_and_type_of_its_columns():
+def test_a_table_is_checked_by_name_and_type_of_its_columns(tmp_path):
+    path = tmp_path / "t.parquet"
+
+    def read(table):
+        write_table(table, path)
+        return read_table(path, SCHEMA, "Make it again.")
+
     more = TABLE.append_column("G1", pa.array([0.1, 0.2]))
-    assert checked_table(more, SCHEMA, "t.parquet") is more
+    assert read(more).equals(more)
     with pytest.raises(InputError, match=r"t\.parquet, column RA: found no such column, .*double"):
-        checked_table(TABLE.drop_columns("RA"), SCHEMA, "t.parquet")
-    text = TABLE.set_column(0, "ID", pa.array(["1", "2"]))
-    with pytest.raises(InputError, match=r"column ID: found string, expected int64"):
-        checked_table(text, SCHEMA, "t.parquet")
+        read(TABLE.drop_columns("RA"))
+    with pytest.raises(InputError, match=r"column ID: found string, expected int64. Make it again"):
+        read(TABLE.set_column(0, "ID", pa.array(["1", "2"])))
+    path.write_bytes(b"no table")
+    with pytest.raises(InputError, match=r"t\.parquet: found no readable table"):
+        read_table(path, SCHEMA, "Make it again.")
 
 
 def test_a_catalogue_reads_the_same_from_fits_and_from_parquet(tmp_path):

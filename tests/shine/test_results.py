@@ -160,7 +160,10 @@ def test_broken_sources_are_refused(tmp_path, change, problem):
 def test_unconverged_results_may_lack_errors_or_shear(tmp_path):
     without_errors = replace(EMPTY, status=Status.NOT_CONVERGED, g1=0.1, g2=0.0)
     for shear in (without_errors, replace(EMPTY, status=Status.NOT_CONVERGED)):
-        write_results(tmp_path, STEM, shear, SourceResults.empty(), RECORD)
+        path = write_results(tmp_path, STEM, shear, SourceResults.empty(), RECORD)
+        row = read_shear(path).to_pylist()[0]
+        assert (row["STATUS"], row["G1_ERR"]) == (Status.NOT_CONVERGED, None)
+        assert row["G1"] == (None if shear.g1 is None else pytest.approx(shear.g1))
 
 
 def test_reading_refuses_damaged_and_foreign_files(tmp_path):

@@ -9,10 +9,9 @@ from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.compute as pc
-from pyarrow import parquet
 
 from constellation.plan import SubTile
-from constellation.tables import checked_table, write_table
+from constellation.tables import read_table, write_table
 from shine.errors import InputError, Status, explain
 from shine.provenance import digest
 from shine.result_schema import SHEAR_SCHEMA, SOURCE_SCHEMA
@@ -174,17 +173,10 @@ def _refuse_repeats(table: pa.Table, key: Sequence[str], what: str, folder: Path
 
 
 def _read(path: Path, schema: pa.Schema) -> pa.Table:
-    try:
-        table = parquet.read_table(path)
-    except (OSError, pa.ArrowInvalid) as error:
-        problem = " ".join(str(error).split())
-        raise InputError(
-            explain(path, f"no readable catalogue ({problem})", "Parquet", "Assemble it again.")
-        ) from error
-    checked = checked_table(table, schema, path)
+    table = read_table(path, schema, "Assemble it again.")
     absent = [key for key in PROVENANCE_KEYS if key.encode() not in (table.schema.metadata or {})]
     if absent:
         raise InputError(
             explain(path, f"no metadata {', '.join(absent)}", "all", "Assemble it again.")
         )
-    return checked
+    return table

@@ -13,10 +13,9 @@ import numpy as np
 import pyarrow as pa
 from astropy.io import fits
 from lsst import sphgeom
-from pyarrow import parquet
 
 from constellation.survey_files import ExposureFiles
-from constellation.tables import checked_table, write_table
+from constellation.tables import read_table, write_table
 from constellation.tiling import Floats, Integers, unit_vectors
 from shine.errors import InputError, explain
 from shine.euclid import fits_files
@@ -108,14 +107,7 @@ def write_index(table: pa.Table, path: Path) -> None:
 
 def read_index(path: Path) -> QuadrantIndex:
     """Read an index; raises `InputError` if it is missing or has another schema."""
-    try:
-        table = parquet.read_table(path)
-    except (OSError, pa.ArrowInvalid) as error:
-        problem = " ".join(str(error).split())
-        raise InputError(
-            explain(path, f"no readable index ({problem})", "a quadrant index", "Build it again.")
-        ) from error
-    return QuadrantIndex(checked_table(table, INDEX_SCHEMA, path), path.parent)
+    return QuadrantIndex(read_table(path, INDEX_SCHEMA, "Build the index again."), path.parent)
 
 
 def rebased(path: Path, folder: Path) -> str:

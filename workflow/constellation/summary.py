@@ -11,11 +11,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
-from pyarrow import parquet
 
 from constellation.catalog_assembler import KEY, Catalogue
 from constellation.plan import SubTile
-from constellation.tables import checked_table
+from constellation.tables import read_table
 from shine.errors import InputError, Status, explain
 from shine.euclid.catalog import Kind
 
@@ -145,14 +144,7 @@ def _true_shear(sources: pa.Table, path: Path | None, subtiles: list[SubTile]) -
 
 
 def _read_truth(path: Path) -> pa.Table:
-    try:
-        table = parquet.read_table(path)
-    except (OSError, pa.ArrowInvalid) as error:
-        problem = " ".join(str(error).split())
-        raise InputError(
-            explain(path, f"no readable table ({problem})", "true shears", "Check data.truth.")
-        ) from error
-    return checked_table(table, TRUTH_SCHEMA, path).select(TRUTH_SCHEMA.names)
+    return read_table(path, TRUTH_SCHEMA, "Check data.truth.").select(TRUTH_SCHEMA.names)
 
 
 def _seconds(folder: Path, subtile: SubTile) -> float:

@@ -18,7 +18,22 @@ def write_table(table: pa.Table, path: Path) -> None:
     write_atomically(path, sink.getvalue().to_pybytes())
 
 
-def checked_table(table: pa.Table, schema: pa.Schema, path: Path) -> pa.Table:
+def read_table(path: Path, schema: pa.Schema, action: str) -> pa.Table:
+    """Read a Parquet table that has the schema's columns.
+
+    Raises `InputError` naming file and column; `action` tells the user what to do about it.
+    """
+    try:
+        table = parquet.read_table(path)
+    except (OSError, pa.ArrowInvalid) as error:
+        problem = " ".join(str(error).split())
+        raise InputError(
+            explain(path, f"no readable table ({problem})", "Parquet", action)
+        ) from error
+    return _checked(table, schema, path, action)
+
+
+def _checked(table: pa.Table, schema: pa.Schema, path: Path, action: str) -> pa.Table:
     """Return `table` if its columns and types are the schema's; else `InputError` naming one."""
     for field in schema:
         if field.name not in table.column_names:
@@ -27,7 +42,5 @@ def checked_table(table: pa.Table, schema: pa.Schema, path: Path) -> pa.Table:
             found, expected = str(table.schema.field(field.name).type), str(field.type)
         else:
             continue
-        raise InputError(
-            explain(f"{path}, column {field.name}", found, expected, "Write the file again.")
-        )
+        raise InputError(explain(f"{path}, column {field.name}", found, expected, action))
     return table

@@ -169,6 +169,7 @@ def test_key_changes_with_the_transformation_alone():
 
 
 def test_no_warning_reaches_the_user():
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
         read(wcs_header())
+    assert caught == []
