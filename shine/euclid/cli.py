@@ -26,10 +26,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one sub-tile; returns the exit status."""
     options = _parser().parse_args(arguments)
     logging.basicConfig(
-        level=logging.INFO if options.verbose else logging.WARNING,
         format="%(asctime)s %(levelname)s %(name)s: %(message)s",
         stream=sys.stderr,
     )
+    logging.getLogger("shine").setLevel(logging.INFO if options.verbose else logging.WARNING)
     try:
         result = run_subtile(options.manifest, options.config, options.output)
     except ShineError as error:

@@ -77,7 +77,9 @@ class ComputeConfig(Section):
     """What a job may use."""
 
     threads: PositiveInt = Field(1, description="threads of one sub-tile's job")
-    mem_mb: PositiveInt = Field(2000, description="memory of one sub-tile's job, MB")
+    mem_mb: PositiveInt = Field(
+        8000, description="memory of one sub-tile's job, MB; a 4 x 4 grid takes 6000"
+    )
     runtime_minutes: PositiveInt = Field(60, description="longest time of one sub-tile's job")
     jax_cache: Path | None = Field(
         None, description="folder of compiled programs; default: jax_cache in the results folder"
