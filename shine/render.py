@@ -16,6 +16,8 @@ from collections.abc import Callable
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
+import scipy.fft
 from jaxtyping import Array, Complex, Float
 
 N_PARAMETERS = 6
@@ -152,11 +154,16 @@ def _transform(profile: Profile, frame: StampFrame, observed: Float[Array, "6"])
     return base * value, (ku, kv, k_squared, stretched, base, base * slope)
 
 
-def psf_transform(stamps: Float[Array, "*m p p"], size: int) -> Complex[Array, "*m n half"]:
-    """Transform of odd-sized PSF stamps, zero-padded to `size` and centred on pixel (0, 0)."""
+def psf_transform(stamps: np.ndarray, size: int) -> np.ndarray:
+    """Transform (..., n, n // 2 + 1) of odd-sized PSF stamps (..., p, p), complex64.
+
+    They are zero-padded to n = `size` and centred on pixel (0, 0). Runs on the host: each quadrant
+    has another number of stamps, and JAX would compile for each.
+    """
     width = stamps.shape[-1]
     if width % 2 == 0 or width > size:
         raise ValueError(f"PSF stamps must be odd and at most {size} px wide, found {width}")
+    padded = np.zeros((*stamps.shape[:-2], size, size), np.float32)
+    padded[..., :width, :width] = stamps
     half = width // 2
-    padding = [(0, 0)] * (stamps.ndim - 2) + [(0, size - width)] * 2
-    return jnp.fft.rfft2(jnp.roll(jnp.pad(stamps, padding), (-half, -half), axis=(-2, -1)))
+    return scipy.fft.rfft2(np.roll(padded, (-half, -half), axis=(-2, -1)))

@@ -117,7 +117,7 @@ class SceneBuilder:
                 np.linalg.inv(view.jacobian[chosen]),
                 np.column_stack([view.x[chosen], view.y[chosen]]) - corner,
                 np.full(len(chosen), view.adu_per_ujy),
-                np.asarray(psf_transform(view.psf[chosen], size)),
+                psf_transform(view.psf[chosen], size),
             )
         )
 
