@@ -5,7 +5,7 @@ Every default of the inference lives here or in `shine.euclid.config`; nothing e
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, model_validator
+from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, model_validator
 
 
 class Strict(BaseModel):
@@ -86,7 +86,9 @@ class Priors(Strict):
 class SolverConfig(Strict):
     """Levenberg-Marquardt settings of `method: map`."""
 
-    max_iterations: PositiveInt = Field(40, description="give up (and flag) after so many steps")
+    max_iterations: Annotated[int, Field(ge=2)] = Field(
+        40, description="give up (and flag) after so many steps; the last one is for the errors"
+    )
     shear_tolerance: PositiveFloat = Field(
         0.01, description="converged when a step moves the shear by less than this times its error"
     )

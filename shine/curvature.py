@@ -97,38 +97,43 @@ def linearise(scene: Scene, prior: SourcePrior, z: Array, t: Array) -> System:
 
 def solve(scene: Scene, system: System, steering: Steering):
     """The damped step (dz, dt), the Schur complement S and X_g = H_zz^-1 H_zg."""
-    blocks = jnp.where(
+    newton = jnp.where(
         steering.newton[:, None, None],
         _positive(system.blocks, system.second_order),
         system.blocks,
     )
-    damped = blocks + (steering.damping[:, None] * jnp.einsum("nkk->nk", blocks))[
-        ..., None
-    ] * jnp.eye(6)
-    extra = damped - system.blocks  # ... which is what the conjugate gradients below see otherwise
-    ridge = jnp.array(_RIDGE)
-    root = jnp.linalg.cholesky(damped)
+    # The second-order terms steer the sources alone: with them S need not be positive.
+    blocks = jnp.stack([newton, system.blocks, system.blocks])
+    diagonal = steering.damping[:, None] * jnp.einsum("bnkk->bnk", blocks)
+    damped = blocks + diagonal[..., None] * jnp.eye(6)
 
-    def to_sigma(force: Array) -> Array:  # L^-1 force
-        return solve_triangular(root, force[..., None], lower=True)[..., 0]
+    def solved(right: Array, damped: Array) -> Array:
+        """H_zz^-1 right (n, 6), where each source's own block is `damped` (n, 6, 6)."""
+        root = jnp.linalg.cholesky(damped)
+        extra = damped - system.blocks + jnp.diag(jnp.array(_RIDGE))
 
-    def from_sigma(step: Array) -> Array:  # L^-T step
-        return solve_triangular(root, step[..., None], lower=True, trans=1)[..., 0]
+        def to_sigma(force: Array) -> Array:  # L^-1 force
+            return solve_triangular(root, force[..., None], lower=True)[..., 0]
 
-    def curvature(step: Array) -> Array:
-        """H_zz in coordinates where each source's own block is the identity."""
-        dz = from_sigma(step)
-        image = system.jacobian.push(scene, jnp.einsum("nok,nk->no", system.link, dz))
-        data = system.jacobian.gradient(scene, scene.weight * image)
-        prior = jnp.einsum("nrk,nrl,nl->nk", system.residual_z, system.residual_z, dz)
-        more = ridge * dz + jnp.einsum("nkl,nl->nk", extra, dz)
-        return to_sigma(jnp.einsum("nok,no->nk", system.link, data) + prior + more)
+        def from_sigma(step: Array) -> Array:  # L^-T step
+            return solve_triangular(root, step[..., None], lower=True, trans=1)[..., 0]
+
+        def curvature(step: Array) -> Array:
+            """H_zz in coordinates where each source's own block is the identity."""
+            dz = from_sigma(step)
+            image = system.jacobian.push(scene, jnp.einsum("nok,nk->no", system.link, dz))
+            data = system.jacobian.gradient(scene, scene.weight * image)
+            prior = jnp.einsum("nrk,nrl,nl->nk", system.residual_z, system.residual_z, dz)
+            more = jnp.einsum("nkl,nl->nk", extra, dz)
+            return to_sigma(jnp.einsum("nok,no->nk", system.link, data) + prior + more)
+
+        solution, _ = jax.scipy.sparse.linalg.cg(
+            curvature, to_sigma(right), tol=steering.tolerance, maxiter=_CG_MOST
+        )
+        return from_sigma(solution)
 
     right = jnp.stack([system.force_z, system.cross[..., 0], system.cross[..., 1]])
-    solution, _ = jax.vmap(
-        lambda b: jax.scipy.sparse.linalg.cg(curvature, b, tol=steering.tolerance, maxiter=_CG_MOST)
-    )(jax.vmap(to_sigma)(right))
-    x_force, x1, x2 = jax.vmap(from_sigma)(solution)
+    x_force, x1, x2 = jax.vmap(solved)(right, damped)
     x_cross = jnp.stack([x1, x2], axis=-1)
     schur = system.shear_block - jnp.einsum("nkg,nkh->gh", system.cross, x_cross)
     schur = 0.5 * (schur + schur.T)

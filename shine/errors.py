@@ -106,13 +106,13 @@ class _MeaningfulFlag(IntFlag):
 class SubtileFlag(_MeaningfulFlag):
     """What to know about a sub-tile's result (column FLAGS of the shear row)."""
 
-    CORE_SOURCES_DROPPED = 1 << 0, "some core sources could not be modelled"
+    CORE_SOURCES_DROPPED = 1 << 0, "some core sources are not modelled; their flags say why"
     CORE_SOURCES_UNSEEN = 1 << 1, "some selected core galaxies have no usable pixel"
     QUADRANTS_UNUSED = 1 << 2, "some listed quadrants overlap no source"
     SINGLE_EXPOSURE = 1 << 3, "all pixels come from one exposure"
     NOT_CONVERGED = 1 << 4, "the convergence criterion was not met"
     SINGULAR_CURVATURE = 1 << 5, "the curvature at the mode is not positive definite: no errors"
-    POOR_FIT = 1 << 6, "chi2 per pixel is far from one"
+    POOR_FIT = 1 << 6, "chi2 per pixel around the galaxies is far from one"
 
 
 class SourceFlag(_MeaningfulFlag):
@@ -136,6 +136,8 @@ class SourceFlag(_MeaningfulFlag):
     NOT_CONVERGED = 1 << 15, "its parameters had not converged"
     AT_BOUND = 1 << 16, "a parameter lies at the bound of its range"
     SINGULAR_CURVATURE = 1 << 17, "no error could be derived from the curvature"
+    NEAR_NEIGHBOUR = 1 << 18, "fitted with a near neighbour: errors hold that neighbour fixed"
+    POOR_FIT = 1 << 19, "chi2 of its pixels is far from their number"
 
 
 def meanings(flags: _MeaningfulFlag) -> list[str]:

@@ -40,7 +40,7 @@ class SourcePrior(eqx.Module):
 
     @classmethod
     def build(cls, priors: Priors, catalogue: "CatalogueValues") -> "SourcePrior":
-        """Bring the configured priors and the catalogue's values together."""
+        """Bring the configured priors and the catalogue's values together (host arrays)."""
         flux = _columns(priors.flux, catalogue.flux_ujy)
         hlr = _columns(priors.half_light_radius, catalogue.hlr_arcsec)
         start = np.zeros((len(catalogue.lensed), 6), np.float32)
@@ -50,14 +50,14 @@ class SourcePrior(eqx.Module):
         return cls(
             flux_kind=priors.flux.type,
             hlr_kind=priors.half_light_radius.type,
-            flux=jnp.asarray(flux, jnp.float32),
-            hlr=jnp.asarray(hlr, jnp.float32),
-            ellipticity_sigma=jnp.float32(priors.ellipticity.sigma),
-            offset_sigma_arcsec=jnp.float32(priors.offset.sigma),
-            shear_sigma=jnp.float32(priors.shear.sigma),
-            start=jnp.asarray(start),
-            lensed=jnp.asarray(catalogue.lensed),
-            point=jnp.asarray(catalogue.point),
+            flux=flux.astype(np.float32),
+            hlr=hlr.astype(np.float32),
+            ellipticity_sigma=np.float32(priors.ellipticity.sigma),
+            offset_sigma_arcsec=np.float32(priors.offset.sigma),
+            shear_sigma=np.float32(priors.shear.sigma),
+            start=start,
+            lensed=catalogue.lensed,
+            point=catalogue.point,
         )
 
     def observed(self, z: Float[Array, "n 6"]) -> Float[Array, "n 6"]:
@@ -69,29 +69,22 @@ class SourcePrior(eqx.Module):
         return jnp.column_stack([flux, hlr, shape, offset])
 
     def intrinsic(self, z: Float[Array, "n 6"], shear: Float[Array, "2"]) -> Float[Array, "n 6"]:
-        """As `observed`, with the shape that the source has without lensing."""
+        """As `observed`, with the shape that each galaxy would have without lensing by `shear`."""
         observed = self.observed(z)
-        return observed.at[:, 2:4].set(self._unlens(observed[:, 2:4], shear))
+        unlensed = jnp.where(self.point[:, None], 0.0, unlens(observed[:, 2:4], shear))
+        return observed.at[:, 2:4].set(unlensed)
 
     def residual(self, z: Float[Array, "n 6"], shear: Float[Array, "2"]) -> Float[Array, "n 6"]:
         """Whose half square is minus the log prior of the sources (up to a constant)."""
-        ellipticity = self._unlens(to_disc(z[:, 2:4]), shear) / self.ellipticity_sigma
+        shape = to_disc(z[:, 2:4])
+        shape = jnp.where(self.lensed[:, None], unlens(shape, shear), shape)
+        ellipticity = shape / self.ellipticity_sigma
         # A star's shape coordinates do nothing: hold them at zero.
         ellipticity = jnp.where(self.point[:, None], z[:, 2:4], ellipticity)
         hlr = jnp.where(self.point, z[:, 1], _flat_or_unit(self.hlr_kind, z[:, 1]))
         return jnp.column_stack(
             [_flat_or_unit(self.flux_kind, z[:, 0]), hlr, ellipticity, z[:, 4:]]
         )
-
-    def _unlens(self, shape: Float[Array, "n 2"], shear: Float[Array, "2"]) -> Float[Array, "n 2"]:
-        g1, g2 = shear[0], shear[1]
-        s1, s2 = shape[:, 0], shape[:, 1]
-        top = jnp.stack([s1 - g1, s2 - g2])
-        below = jnp.stack([1.0 - g1 * s1 - g2 * s2, g2 * s1 - g1 * s2])  # 1 - g* s
-        norm = below[0] ** 2 + below[1] ** 2
-        real = (top[0] * below[0] + top[1] * below[1]) / norm
-        imaginary = (top[1] * below[0] - top[0] * below[1]) / norm
-        return jnp.where(self.lensed[:, None], jnp.column_stack([real, imaginary]), shape)
 
 
 class CatalogueValues(eqx.Module):
@@ -101,6 +94,18 @@ class CatalogueValues(eqx.Module):
     hlr_arcsec: np.ndarray  # (n,)
     lensed: np.ndarray  # (n,) bool
     point: np.ndarray  # (n,) bool
+
+
+def unlens(shape: Float[Array, "n 2"], shear: Float[Array, "2"]) -> Float[Array, "n 2"]:
+    """Intrinsic ellipticity e = (s - g) / (1 - g* s) of observed shapes s."""
+    g1, g2 = shear[0], shear[1]
+    s1, s2 = shape[:, 0], shape[:, 1]
+    top = jnp.stack([s1 - g1, s2 - g2])
+    below = jnp.stack([1.0 - g1 * s1 - g2 * s2, g2 * s1 - g1 * s2])  # 1 - g* s
+    norm = below[0] ** 2 + below[1] ** 2
+    real = (top[0] * below[0] + top[1] * below[1]) / norm
+    imaginary = (top[1] * below[0] - top[0] * below[1]) / norm
+    return jnp.column_stack([real, imaginary])
 
 
 def to_disc(t: Float[Array, "*n 2"]) -> Float[Array, "*n 2"]:

@@ -68,7 +68,13 @@ SHEAR_COLUMNS = (
 def _parameter(name: str, unit: str, description: str) -> tuple[Column, ...]:
     return (
         Column(name, pa.float32(), unit, description, True),
-        Column(f"{name}_ERR", pa.float32(), unit, f"standard deviation of {name}", True),
+        Column(
+            f"{name}_ERR",
+            pa.float32(),
+            unit,
+            f"standard deviation of {name}, near neighbours held fixed",
+            True,
+        ),
     )
 
 
@@ -80,8 +86,8 @@ SOURCE_COLUMNS = (
     Column("KIND", pa.int8(), "", "0 carries shear, 1 galaxy that does not, 2 star", True),
     *_parameter("FLUX", "uJy", "total flux of the model"),
     *_parameter("HALF_LIGHT_RADIUS", "arcsec", "circularised half-light radius"),
-    *_parameter("E1", "", "intrinsic ellipticity, lensing removed"),
-    *_parameter("E2", "", "intrinsic ellipticity, lensing removed"),
+    *_parameter("E1", "", "intrinsic ellipticity: the sub-tile's shear removed"),
+    *_parameter("E2", "", "intrinsic ellipticity: the sub-tile's shear removed"),
     *_parameter("OFFSET_U", "arcsec", "offset from RA, DEC towards west"),
     *_parameter("OFFSET_V", "arcsec", "offset from RA, DEC towards north"),
     Column(

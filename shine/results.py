@@ -261,7 +261,10 @@ def _to_bytes(table: pa.Table, provenance: Provenance) -> bytes:
 
 def _read(path: str | Path, expected: pa.Schema) -> pa.Table:
     try:
-        table = pq.read_table(pa.BufferReader(Path(path).read_bytes()))
+        # A thread that starts just before the process ends can abort it (beside JAX's, pyarrow 26).
+        table = pq.read_table(
+            pa.BufferReader(Path(path).read_bytes()), use_threads=False, pre_buffer=False
+        )
     except OSError as error:
         found = error.strerror or str(error)
         raise InputError(explain(path, found, "a result file", _RUN_AGAIN)) from error

@@ -22,6 +22,7 @@ class QuadrantView:
     jacobian: np.ndarray  # (v, 2, 2) d(u, v)/d(x, y), arcsec per pixel
     psf: np.ndarray  # (v, p, p) effective PSF (pixel included) at each source
     adu_per_ujy: float
+    exposure: str
 
 
 @dataclass
@@ -46,7 +47,7 @@ class SceneBuilder:
         self._data: list[np.ndarray] = []
         self._weight: list[np.ndarray] = []
         self._n_pixels = 0
-        self.n_exposures = np.zeros(len(self._stamp_size), np.int16)
+        self._seen_in: dict[str, np.ndarray] = {}
 
     def add_quadrant(
         self, image_adu: np.ndarray, weight: np.ndarray, view: QuadrantView
@@ -79,8 +80,15 @@ class SceneBuilder:
         self._data.append(image_adu[covered])
         self._weight.append(weight[covered])
         self._n_pixels += n_new
-        self.n_exposures[view.source[seen]] += 1
+        none = np.zeros(len(self._stamp_size), bool)
+        self._seen_in.setdefault(view.exposure, none)[view.source[seen]] = True
         return place
+
+    @property
+    def n_exposures(self) -> np.ndarray:
+        """(n,) exposures with a usable pixel of each source."""
+        none = np.zeros(len(self._stamp_size), np.int16)
+        return sum(self._seen_in.values(), start=none)
 
     def build(self) -> Scene:
         """Pad everything to bucket sizes, so that sub-tiles share compiled programs."""

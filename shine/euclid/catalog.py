@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 from dataclasses import dataclass
 from enum import IntEnum
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -37,6 +38,14 @@ class Kind(IntEnum):
     STAR = 2  # point-like: modelled
 
 
+class Dropped(NamedTuple):
+    """A source that is not modelled, and why."""
+
+    ra: float  # deg
+    dec: float  # deg
+    flags: SourceFlag
+
+
 @dataclass(frozen=True)
 class SourceTable:
     """The sources to model, in the manifest's order, and what became of the others."""
@@ -51,7 +60,7 @@ class SourceTable:
     flags: NDArray[np.int32]  # SourceFlag
     masks: NDArray[np.float64]  # (k, 3) ra deg, dec deg, radius arcsec: pixels to leave out
     cuts: dict[str, int]  # sources removed from the selection by each cut, in order
-    dropped: dict[int, SourceFlag]  # sources in neither list of Kind: why, by OBJECT_ID
+    dropped: dict[int, Dropped]  # sources that are not modelled, by OBJECT_ID
     digest: str  # SHA-256 of the catalogue values used
 
 
@@ -108,7 +117,12 @@ def load_sources(manifest: Manifest, selection: SelectionConfig) -> SourceTable:
         masks=_masks(rows, masked, selection),
         cuts=counts,
         dropped={
-            int(i): SourceFlag(int(f)) for i, f in zip(object_id[~kept], flags[~kept], strict=True)
+            int(object_id[i]): Dropped(
+                rows["RIGHT_ASCENSION"][i] % 360.0,
+                rows["DECLINATION"][i],
+                SourceFlag(int(flags[i])),
+            )
+            for i in np.flatnonzero(~kept)
         },
         digest=content,
     )

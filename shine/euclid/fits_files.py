@@ -216,6 +216,7 @@ def _data_bytes(header: fits.Header) -> int:
 def _decode(content: bytes, is_first: bool, where: str) -> np.ndarray:
     """Let astropy decode one HDU: as a file of its own, behind an empty primary HDU."""
     padding = b"\0" * (-len(content) % BLOCK)
+    _check_compressed(content, where)
     opening = b"" if is_first else _EMPTY_PRIMARY
     try:
         with warnings.catch_warnings():
@@ -233,6 +234,27 @@ def _decode(content: bytes, is_first: bool, where: str) -> np.ndarray:
         action = "Check that the path names the right kind of product."
         raise InputError(explain(where, found, "a two-dimensional image", action))
     return image
+
+
+def _check_compressed(content: bytes, where: str) -> None:
+    """Refuse a tile-compressed HDU whose bytes differ from its DATASUM.
+
+    The decoders trust their input: damaged Rice tiles crash the process.
+    """
+    stream = io.BytesIO(content)
+    header = fits.Header.fromfile(stream)
+    expected = header.get("DATASUM")
+    if not header.get("ZIMAGE") or expected is None:
+        return
+    # ones' complement sum of big-endian 32-bit words (FITS standard 4.0, appendix J)
+    data = content[stream.tell() :]
+    words = np.frombuffer(data + b"\0" * (-len(data) % 4), ">u4")
+    total = int(words.sum(dtype=np.uint64))
+    while total >> 32:
+        total = (total & 0xFFFFFFFF) + (total >> 32)
+    if str(expected).strip() != str(total):
+        found = f"damaged data (DATASUM {total})"
+        raise InputError(explain(where, found, f"DATASUM {expected}", FETCH_AGAIN))
 
 
 def _empty_primary() -> bytes:

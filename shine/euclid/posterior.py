@@ -5,11 +5,13 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import jax
 import numpy as np
 
 from shine.errors import MemoryExhaustedError, SourceFlag, Status, SubtileFlag
+from shine.euclid.catalog import Kind
 from shine.euclid.config import EuclidConfig
 from shine.euclid.scene import ExposureSet
 from shine.inference import Mode, find_mode
@@ -56,7 +58,8 @@ def infer(exposures: ExposureSet, config: EuclidConfig | None = None) -> Posteri
         return Posterior(Status.NO_SOURCES if seen else Status.NO_QUADRANTS, flags)
     scene, prior = exposures.scene, exposures.prior
     started = time.perf_counter()
-    with _memory_errors_explained(exposures):
+    # A notebook may have switched JAX to float64; the scene is float32.
+    with _memory_errors_explained(exposures), jax.enable_x64(False):
         program = _find_mode.lower(scene, prior, config=config.inference.solver).compile()
         compiled = time.perf_counter()
         mode = jax.device_get(program(scene, prior))
@@ -70,8 +73,9 @@ def infer(exposures: ExposureSet, config: EuclidConfig | None = None) -> Posteri
         flags |= SubtileFlag.SINGULAR_CURVATURE
     if not converged:
         flags |= SubtileFlag.NOT_CONVERGED
-    per_pixel = chi2_total(exposures, mode)[0] / max(int((scene.weight > 0).sum()), 1)
-    if not _CHI2_PER_PIXEL[0] < per_pixel < _CHI2_PER_PIXEL[1]:
+    # Bright stars, whose PSF is never known well enough, must not speak for the galaxies.
+    galaxies = exposures.sources.kind != Kind.STAR
+    if _is_poor(*per_source[:, : len(galaxies)][:, galaxies].sum(axis=1)):
         flags |= SubtileFlag.POOR_FIT
     return Posterior(
         status=Status.OK if converged else Status.NOT_CONVERGED,
@@ -129,36 +133,74 @@ def shear_result(exposures: ExposureSet, posterior: Posterior, method: str) -> S
 
 
 def source_results(exposures: ExposureSet, posterior: Posterior) -> SourceResults:
-    """One row per core source that was modelled."""
+    """One row per core source; those that were not modelled have flags and no values."""
     sources = exposures.sources
-    rows = np.flatnonzero(sources.is_core)
-    if posterior.mode is None or not len(rows):
-        return SourceResults.empty()
+    modelled = np.flatnonzero(sources.is_core)
+    core = set(exposures.manifest.core_source_ids)
+    dropped = {i: source for i, source in sources.dropped.items() if i in core}
+    n, n_dropped = len(modelled), len(dropped)
+    values = _Fits.nothing(n) if posterior.mode is None else _fits(exposures, posterior, modelled)
+    nothing = _Fits.nothing(n_dropped)
+    lost = [int(source.flags) for source in dropped.values()]
+    return SourceResults(
+        object_id=np.append(sources.object_id[modelled], np.array(list(dropped), np.int64)),
+        ra_deg=np.append(sources.ra[modelled], [source.ra for source in dropped.values()]),
+        dec_deg=np.append(sources.dec[modelled], [source.dec for source in dropped.values()]),
+        kind=np.ma.append(
+            np.ma.asarray(sources.kind[modelled]), np.ma.masked_all(n_dropped, np.uint8)
+        ),
+        n_exposures=np.append(exposures.n_exposures[modelled], np.zeros(n_dropped, np.int16)),
+        flags=np.append(sources.flags[modelled] | values.flags, np.array(lost, np.int32)),
+        parameters=np.append(values.parameters, nothing.parameters, axis=0),
+        covariance=np.append(values.covariance, nothing.covariance, axis=0),
+        chi2=np.append(values.chi2, nothing.chi2),
+        n_pixels=np.append(values.n_pixels, nothing.n_pixels),
+    )
+
+
+class _Fits(NamedTuple):
+    """What the fit says of n sources."""
+
+    parameters: np.ndarray  # (n, 6)
+    covariance: np.ndarray  # (n, 6, 6)
+    chi2: np.ndarray  # (n,)
+    n_pixels: np.ndarray  # (n,)
+    flags: np.ndarray  # (n,)
+
+    @classmethod
+    def nothing(cls, n: int) -> "_Fits":
+        """What no fit says."""
+        missing = np.full((n, 6, 6), np.nan)
+        zero = np.zeros(n, np.int32)
+        return cls(missing[:, 0], missing, missing[:, 0, 0], zero, zero)
+
+
+def _fits(exposures: ExposureSet, posterior: Posterior, rows: np.ndarray) -> _Fits:
     parameters = np.array(posterior.mode.parameters[rows], np.float64)
     covariance = np.array(posterior.mode.covariance[rows], np.float64)
     chi2 = np.array(posterior.chi2[rows], np.float64)
-    flags = sources.flags[rows].copy()
+    n_pixels = posterior.n_pixels[rows].astype(np.int32)
+    flags = np.zeros(len(rows), np.int32)
     variances = np.diagonal(covariance, axis1=1, axis2=2)
     unseen = exposures.n_exposures[rows] == 0
     singular = ~unseen & ~(np.isfinite(variances) & (variances >= 0)).all(axis=1)
+    members = np.bincount(exposures.scene.blend)[exposures.scene.blend[rows]]
     flags[unseen] |= SourceFlag.NOT_OBSERVED
     flags[singular] |= SourceFlag.SINGULAR_CURVATURE
     flags[np.hypot(parameters[:, 2], parameters[:, 3]) > _NEAR_EDGE_OF_DISC] |= SourceFlag.AT_BOUND
     flags[posterior.mode.source_move[rows] > _UNSETTLED_SIGMA] |= SourceFlag.NOT_CONVERGED
+    flags[members > 1] |= SourceFlag.NEAR_NEIGHBOUR
+    flags[~unseen & _is_poor(chi2, n_pixels)] |= SourceFlag.POOR_FIT
     # What no pixel saw has no value; a prior is not a measurement.
     parameters[unseen], covariance[unseen | singular], chi2[unseen] = np.nan, np.nan, np.nan
-    return SourceResults(
-        object_id=sources.object_id[rows],
-        ra_deg=sources.ra[rows],
-        dec_deg=sources.dec[rows],
-        kind=sources.kind[rows],
-        parameters=parameters,
-        covariance=covariance,
-        chi2=chi2,
-        n_pixels=posterior.n_pixels[rows].astype(np.int32),
-        n_exposures=exposures.n_exposures[rows],
-        flags=flags,
-    )
+    return _Fits(parameters, covariance, chi2, n_pixels, flags)
+
+
+def _is_poor(chi2: np.ndarray, n_pixels: np.ndarray) -> np.ndarray:
+    """Whether chi-square is far from the number of pixels, beyond chance."""
+    per_pixel = chi2 / np.maximum(n_pixels, 1)
+    chance = 5.0 * np.sqrt(2.0 / np.maximum(n_pixels, 1))
+    return (per_pixel < _CHI2_PER_PIXEL[0] - chance) | (per_pixel > _CHI2_PER_PIXEL[1] + chance)
 
 
 def history(mode: Mode | None) -> dict[str, list[float]]:
@@ -189,7 +231,7 @@ def _memory_errors_explained(exposures: ExposureSet) -> Iterator[None]:
 
 def _data_flags(exposures: ExposureSet) -> SubtileFlag:
     flags = SubtileFlag(0)
-    if set(exposures.sources.dropped) & set(exposures.manifest.core_source_ids):
+    if exposures.sources.dropped.keys() & set(exposures.manifest.core_source_ids):
         flags |= SubtileFlag.CORE_SOURCES_DROPPED
     if (exposures.sources.is_core & (exposures.n_exposures == 0)).any():
         flags |= SubtileFlag.CORE_SOURCES_UNSEEN

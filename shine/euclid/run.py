@@ -39,6 +39,7 @@ def run_subtile(manifest_path: Path | str, config_path: Path | str, output_dir: 
     result = output_dir / f"{manifest.stem}.parquet"
     if _is_current(result, provenance):
         logger.info("%s: inputs, configuration and code are unchanged: result kept", manifest.stem)
+        _refuse_unconverged(result, config)
         return result
     answer = posterior.infer(exposures, config)
     measurements = {
@@ -63,14 +64,15 @@ def run_subtile(manifest_path: Path | str, config_path: Path | str, output_dir: 
         posterior.source_results(exposures, answer),
         RunRecord(provenance, measurements),
     )
-    _report(answer, exposures, config, result)
+    _report(answer, exposures, result)
+    _refuse_unconverged(result, config)
     return result
 
 
-def _report(answer: Posterior, exposures: ExposureSet, config: EuclidConfig, result: Path) -> None:
+def _report(answer: Posterior, exposures: ExposureSet, result: Path) -> None:
     for meaning in meanings(answer.flags):
         logger.info("%s: %s", result, meaning)
-    if answer.status in (Status.NO_SOURCES, Status.NO_QUADRANTS):
+    if answer.shear is None:
         logger.warning(
             "%s: no shear: %s. Catalogue %s, cuts %s",
             result,
@@ -78,17 +80,22 @@ def _report(answer: Posterior, exposures: ExposureSet, config: EuclidConfig, res
             ", ".join(exposures.manifest.catalogs),
             exposures.sources.cuts,
         )
-        return
-    logger.info(
-        "%s: g1 = %.4f, g2 = %.4f, %d core galaxies", result, *answer.shear, exposures.used.sum()
-    )
-    if answer.status == Status.NOT_CONVERGED:
-        solver = config.inference.solver
+    else:
+        g1, g2 = answer.shear
+        n = exposures.used.sum()
+        logger.info("%s: g1 = %.4f, g2 = %.4f, %d core galaxies", result, g1, g2, n)
+
+
+def _refuse_unconverged(result: Path, config: EuclidConfig) -> None:
+    [row] = read_shear(result).select(["STATUS", "CONVERGENCE"]).to_pylist()
+    if row["STATUS"] == Status.NOT_CONVERGED:
+        solver, move = config.inference.solver, row["CONVERGENCE"]
+        reached = "not a number" if move is None else f"{move:.2g} of its error"
         raise ConvergenceError(
             f"{result}: written and flagged, but not converged after {solver.max_iterations} "
-            f"steps: the last would move the shear by {float(answer.mode.shear_move):.2g} of its "
-            f"error (limit {solver.shear_tolerance}). Look at the picture beside it and at the "
-            f"history in its .run.json; raise inference.solver.max_iterations if it still gained."
+            f"steps: the last moved the shear by {reached} (limit {solver.shear_tolerance}). Look "
+            f"at the picture beside it and at the history in its .run.json; raise "
+            f"inference.solver.max_iterations if it still gained."
         )
 
 

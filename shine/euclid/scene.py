@@ -11,6 +11,7 @@ import numpy as np
 from scipy.special import lambertw
 
 from shine.blends import find_blends
+from shine.errors import InputError
 from shine.euclid.catalog import Kind, SourceTable, load_sources
 from shine.euclid.config import EuclidConfig
 from shine.euclid.data_loader import Quadrant, load_quadrant
@@ -50,7 +51,7 @@ class ExposureSet:
     sources: SourceTable
     scene: Scene | None
     prior: SourcePrior | None
-    n_exposures: np.ndarray  # (n,) quadrants with a usable pixel of each source
+    n_exposures: np.ndarray  # (n,) exposures with a usable pixel of each source
     n_quadrants_used: int
     digests: dict[str, str]  # quadrant -> digest of what was read
     display: Display | None
@@ -90,6 +91,11 @@ class _Loader:
     def add(self, quadrant: Quadrant) -> None:
         sources = self._sources
         key = f"{quadrant.exposure}/{quadrant.name}"
+        if key in self._digests:
+            raise InputError(
+                f"quadrant {key}: the manifest lists it twice, expected once, for its pixels would "
+                "count twice. Remove one of the entries."
+            )
         self._digests[key] = quadrant.digest
         if not len(sources.object_id):
             return
@@ -111,7 +117,7 @@ class _Loader:
                 self._config.gal.profile,
             )
         weight = _without_discs(quadrant, sources.masks)
-        view = QuadrantView(rows, x, y, jacobian, psf, quadrant.adu_per_ujy)
+        view = QuadrantView(rows, x, y, jacobian, psf, quadrant.adu_per_ujy, quadrant.exposure)
         place = self._builder.add_quadrant(quadrant.image_adu, weight, view)
         if (place >= 0).any():
             self._n_used += 1

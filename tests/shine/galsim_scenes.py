@@ -77,7 +77,7 @@ def build(
     builder = SceneBuilder(
         np.full(n, stamp_size), find_blends(position, np.full(n, 5.0)), "exponential"
     )
-    for image, weight, matrix in images:
+    for k, (image, weight, matrix) in enumerate(images):
         builder.add_quadrant(
             image.astype(np.float32),
             weight.astype(np.float32),
@@ -88,6 +88,7 @@ def build(
                 jacobian=np.broadcast_to(matrix, (n, 2, 2)),
                 psf=np.broadcast_to(psf_stamp(matrix), (n, 21, 21)),
                 adu_per_ujy=ADU_PER_UJY,
+                exposure=f"{k}",
             ),
         )
     scene = builder.build()

@@ -153,6 +153,17 @@ def test_every_kind_of_prior_finds_the_same_bright_galaxies(priors):
     np.testing.assert_allclose(np.asarray(mode.parameters)[:16, :2], truth, rtol=0.03)
 
 
+@pytest.mark.parametrize("seed", range(4))
+def test_a_few_faint_galaxies_converge(seed):
+    """Noise makes their posteriors indefinite on the way, but not the shear's own curvature."""
+    galaxies = ring_pairs(4, seed=seed)
+    mode = solve(
+        *build(galaxies, [observe(galaxies, jacobian(0), snr=5, seed=seed)]), SolverConfig()
+    )
+    assert mode.converged
+    assert np.linalg.eigvalsh(mode.shear_covariance).min() > 0
+
+
 def test_too_few_iterations_are_reported():
     galaxies = ring_pairs(16)
     mode = solve(*build(galaxies, [observe(galaxies, jacobian(0))]), SolverConfig(max_iterations=2))

@@ -92,7 +92,7 @@ def test_cuts_that_drop_a_source_count_and_name_it(load, changes, cut, flag):
     assert dropped_id not in table.object_id
     assert table.cuts[cut] == 1
     assert set(table.dropped) == {dropped_id}
-    assert table.dropped[dropped_id] & flag
+    assert table.dropped[dropped_id].flags & flag
 
 
 def test_saturated_objects_are_masked_wider_the_brighter_they_are(load):
@@ -107,7 +107,7 @@ def test_saturated_objects_are_masked_wider_the_brighter_they_are(load):
     np.testing.assert_array_equal(table.masks[:, 1], columns["DECLINATION"])
     assert len(table.object_id) == 1
     assert table.cuts["saturated"] == 3
-    assert all(flag & SourceFlag.MASKED for flag in table.dropped.values())
+    assert all(source.flags & SourceFlag.MASKED for source in table.dropped.values())
 
 
 def test_a_spurious_saturated_object_masks_nothing(load):

@@ -289,7 +289,7 @@ def test_damaged_tiles_are_named(tmp_path, kind):
     files = write_frames(tmp_path, frame)
     path = tmp_path / "damaged.fits"
     tiles = fits.CompImageHDU(frame.bkg, name="3-4.F", compression_type=kind)
-    fits.HDUList([frame.primary(), tiles]).writeto(path)
+    fits.HDUList([frame.primary(), tiles]).writeto(path, checksum=True)
     content = bytearray(path.read_bytes())
     hdu = fits_files.list_hdus(str(path))[1]
     end = hdu.start + hdu.length

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 from astropy.io import fits
 
-from shine.errors import Status, SubtileFlag
+import shine
+from shine.errors import SourceFlag, Status, SubtileFlag
 from shine.euclid import posterior
 from shine.manifest import write_manifest
 from shine.results import provenance_of, read_shear
@@ -134,7 +135,38 @@ def test_no_quadrant_is_an_empty_flagged_result(tmp_path, sky):
     shear = subtile.run()
     assert shear["STATUS"] == Status.NO_QUADRANTS
     assert (shear["G1"], shear["G1_ERR"], shear["N_SOURCES"]) == (None, None, 0)
-    assert len(subtile.sources()["OBJECT_ID"]) == 0
+    sources = subtile.sources()
+    assert len(sources["OBJECT_ID"]) == N_GALAXIES
+    assert np.isnan(sources["E1"]).all() and np.isnan(sources["FLUX_ERR"]).all()
+
+
+def test_core_sources_that_are_not_modelled_have_a_row_that_says_why(tmp_path, sky):
+    columns = sky.columns()
+    columns["SPURIOUS_FLAG"] = np.arange(N_GALAXIES) == 3
+    subtile = SubTile(tmp_path, sky, [draw_frame(sky, wcs_header(roll_deg=0.0))], columns=columns)
+    assert subtile.run()["FLAGS"] & SubtileFlag.CORE_SOURCES_DROPPED
+    sources = subtile.sources()
+    [row] = np.flatnonzero(sources["OBJECT_ID"] == columns["OBJECT_ID"][3])
+    assert sources["FLAGS"][row] & SourceFlag.SPURIOUS
+    assert np.isnan(sources["E1"][row])
+    assert sources["RA"][row] == pytest.approx(sky.ra[3])
+    assert len(sources["OBJECT_ID"]) == N_GALAXIES
+
+
+def test_a_quadrant_listed_in_two_ways_is_refused(subtile, capsys):
+    files = subtile.quadrants[0]
+    twice = [files, files.model_copy(update={"quadrant": "3-4.F"})]
+    write_manifest(make_manifest([str(subtile.catalog)], [], [], twice), subtile.manifest)
+    status, message = subtile.exit_status(capsys)
+    assert status == 3
+    assert "3-4.F: the manifest lists it twice" in message
+
+
+def test_a_notebook_in_float64_gets_the_same_answer(subtile):
+    usual = shine.infer(shine.load(subtile.manifest))
+    with jax.enable_x64(True):
+        exposures = shine.load(subtile.manifest)
+        np.testing.assert_array_equal(shine.infer(exposures).shear, usual.shear)
 
 
 def test_no_source_at_all_is_an_empty_flagged_result(subtile):
@@ -185,6 +217,7 @@ def test_not_converged_is_written_flagged_and_told(subtile, capsys):
     assert shear["STATUS"] == Status.NOT_CONVERGED
     assert shear["FLAGS"] & SubtileFlag.NOT_CONVERGED
     assert shear["CONVERGENCE"] > 1e-3
+    assert subtile.exit_status(capsys)[0] == 4
 
 
 def test_out_of_memory_has_its_own_exit_status(subtile, capsys, monkeypatch):
