@@ -91,7 +91,7 @@ class Status(IntEnum):
     FAILED = 5, "inference failed; the log says why"
 
 
-class _MeaningfulFlag(IntFlag):
+class MeaningfulFlag(IntFlag):
     """An IntFlag whose members each carry a one-line English `meaning`."""
 
     meaning: str
@@ -103,7 +103,7 @@ class _MeaningfulFlag(IntFlag):
         return member
 
 
-class SubtileFlag(_MeaningfulFlag):
+class SubtileFlag(MeaningfulFlag):
     """What to know about a sub-tile's result (column FLAGS of the shear row)."""
 
     CORE_SOURCES_DROPPED = 1 << 0, "some core sources are not modelled; their flags say why"
@@ -115,7 +115,7 @@ class SubtileFlag(_MeaningfulFlag):
     POOR_FIT = 1 << 6, "chi2 per pixel around the galaxies is far from one"
 
 
-class SourceFlag(_MeaningfulFlag):
+class SourceFlag(MeaningfulFlag):
     """What to know about a source (column FLAGS of the source rows)."""
 
     NOT_OBSERVED = 1 << 0, "no unmasked pixel in any quadrant"
@@ -140,6 +140,6 @@ class SourceFlag(_MeaningfulFlag):
     POOR_FIT = 1 << 19, "chi2 of its pixels is far from their number"
 
 
-def meanings(flags: _MeaningfulFlag) -> list[str]:
+def meanings(flags: MeaningfulFlag) -> list[str]:
     """Return the one-line meaning of each bit set in `flags`, lowest bit first."""
     return [member.meaning for member in type(flags) if member in flags]

@@ -2,20 +2,11 @@
 
 from __future__ import annotations
 
-from enum import IntFlag
-from typing import Self
+from shine.errors import MeaningfulFlag
 
 
-class VisFlag(IntFlag):
+class VisFlag(MeaningfulFlag):
     """What the VIS pipeline knows about a pixel; `meaning` is the one-line explanation."""
-
-    meaning: str
-
-    def __new__(cls, value: int, meaning: str) -> Self:
-        member = int.__new__(cls, value)
-        member._value_ = value
-        member.meaning = meaning
-        return member
 
     INVALID = 1 << 0, "unusable: the pipeline's union of the defects"
     HOT = 1 << 1, "hot pixel: excess dark current"

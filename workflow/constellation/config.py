@@ -78,7 +78,7 @@ class ComputeConfig(Section):
 
     threads: PositiveInt = Field(1, description="threads of one sub-tile's job")
     mem_mb: PositiveInt = Field(
-        8000, description="memory of one sub-tile's job, MB; a 4 x 4 grid takes 6000"
+        8000, description="memory of one sub-tile's job, MB; a 4 x 4 grid takes 6000 at most"
     )
     runtime_minutes: PositiveInt = Field(60, description="longest time of one sub-tile's job")
     jax_cache: Path | None = Field(
