@@ -127,11 +127,13 @@ def _step(scene: Scene, prior: SourcePrior, config: SolverConfig, state: _State)
     close = (moves.shear < config.shear_tolerance) & (n_moving <= _UNSETTLED_SHARE * n_real)
     trial, fraction = _shortened(state.point, (dz, dt))
     expected = promised * fraction * (2.0 - fraction)
-    ratio = _gain_ratio(scene, expected, _gain(scene, prior, system, (state.point, trial)))
+    gain = _gain(scene, prior, system, (state.point, trial))
+    ratio = _gain_ratio(scene, expected, gain)
     better = ratio > _LEAST_RATIO
-    # The shear has no damping of its own: it follows the majority of those who inform it.
-    moved = jnp.sum(jnp.where(better, 1, -1) * prior.lensed)
-    t = jnp.where(moved > 0, trial.t, state.point.t)
+    # The shear has no damping of its own: it moves if all together gain, or if most of those who
+    # inform it do.
+    majority = jnp.sum(jnp.where(better, 1, -1) * prior.lensed) > 0
+    t = jnp.where(majority | (jnp.sum(gain) > 0.0), trial.t, state.point.t)
     firmer = jnp.clip(10.0 * state.damping, _DAMPING_FIRM, _DAMPING_MOST)
     looser = jnp.maximum(0.1 * state.damping, _DAMPING_LEAST)
     i = state.iteration
