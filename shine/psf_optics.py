@@ -1,0 +1,350 @@
+"""Super-resolution of undersampled PSF stamps by a model of the optics.
+
+A space telescope's PSF is narrower than two pixels: sampled at the native pixel its transform is
+aliased, and a model convolved by it is biased in shear. Between the pixels the PSF is known from
+physics: the effective PSF has the transform
+
+    E(k) = flux x T(s) x exp(-h |k|) x sinc(kx / 2) sinc(ky / 2) x exp(-i k.x0),
+
+k in rad per pixel, that is optics x halo x square pixel x centroid; s = k^T Q k for a positive
+definite 2 x 2 matrix Q (pixel^2), and the halo is Lorentzian (scattered light, charge diffusion).
+Three optics are tried:
+
+    telescope   T = A(w |k|) exp(-s / 2): annular aperture (O'Neill 1956) at w times the nominal
+                wavelength x Gaussian jitter
+    Moffat      T = 2 (q / 2)^n K_n(q) / Gamma(n), q = sqrt(s), n = beta - 1 (Trujillo et al. 2001)
+    stretched   T = exp(-s^(c / 2)): c = 5/3 is Kolmogorov's turbulence (Fried 1966), 2 a Gaussian
+
+What the model leaves of the native stamp is interpolated smoothly and added, so the samples that
+the two grids share are the stamp's own. A factor of two is enough: the telescope passes nothing
+beyond D / lambda = 0.80 cycles per 0.1" pixel, and the pixel's transform vanishes at 1.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import scipy.fft
+from numpy.typing import ArrayLike, NDArray
+from scipy.special import gamma, kv
+
+Array = NDArray[np.float64]
+
+DIAMETER_M = 1.2
+WAVELENGTH_M = 725e-9  # effective, VIS band
+OBSCURATION = 0.33  # linear
+CUTOFF_PER_ARCSEC = DIAMETER_M / WAVELENGTH_M / np.degrees(1.0) / 3600.0
+
+# The telescope is physics, the others are only shapes: they must fit this much better in chi^2
+OTHER_GAIN = 4.0
+
+# Parameters: flux, x0, y0, log of trace(Q) / 2, e1 and e2 of Q, h, log of w, n or c. The last
+# two are fitted on one stamp of a call and held for the others.
+N_PARAMETERS = 8
+N_OWN = 6
+LOWER = np.array([-np.inf, -np.inf, -np.inf, -7.0, -0.7, -0.7, 0.0, -np.inf])
+UPPER = np.array([np.inf, np.inf, np.inf, 5.0, 0.7, 0.7, 2.0, np.inf])
+START_HALO = 0.1  # pixels
+SHAPE_STEP = 1e-3  # of the finite difference by the log of the shape
+MAX_STEPS = 60
+TOLERANCE = 1e-6  # rms change of the model in a step, relative to the stamp's peak
+CHUNK = 16  # stamps worked on at once: a few MB, so that they stay in the cache
+
+
+@dataclass(frozen=True)
+class _Grid:
+    """Half plane of wave vectors: a period of `n` native pixels, sampled f times as finely."""
+
+    n: int
+    kx: Array  # (1, f n / 2 + 1) rad per pixel, up to pi f
+    ky: Array  # (f n, 1)
+    k: Array  # (f n, f n / 2 + 1)
+    pixel: Array  # (f n, f n / 2 + 1) transform of the native pixel
+
+
+@dataclass(frozen=True)
+class _Optics:
+    grid: _Grid
+    profile: Callable[[Array, float], tuple[Array, Array]]  # s, shape (w, n or c) -> T, dT/ds
+    size: float  # trace(Q) / 2 to start from
+    shapes: tuple[float, float, float]  # least, first and greatest
+
+
+def super_resolve(stamps: ArrayLike, pixel_arcsec: float) -> NDArray[np.float32]:
+    """Effective PSFs (..., 2 k - 1, 2 k - 1), sampled twice as finely as the stamps (..., k, k).
+
+    `stamps` are effective PSFs (pixel response included) at native pixels of `pixel_arcsec`, k odd,
+    centred on the middle pixel, where the result is centred too. Values stay per native pixel:
+    result[..., ::2, ::2] is the stamp, and the result sums to four times the stamp's sum, but for
+    light at the edge: the native pixels reach k / 2 pixels from the centre, the fine ones 1/4 less.
+    Nothing is added outside the stamp. Each stamp has its own flux, x0 and Q; all stamps of a call
+    share the kind of optics, its shape (w, n or c) and h, fitted on that of median concentration.
+
+    Raises ValueError for stamps that are not square and odd, not finite or without a positive sum,
+    for pixels too wide for a factor of two, and where a fit does not converge.
+    """
+    native = np.asarray(stamps, np.float64)
+    _check(native)
+    cutoff = CUTOFF_PER_ARCSEC * pixel_arcsec  # cycles per pixel
+    if not 0.0 < cutoff < 1.0:
+        limit = 1.0 / CUTOFF_PER_ARCSEC
+        raise ValueError(f'pixels of {pixel_arcsec}": twice as fine serves up to {limit:.3f}" only')
+    size = native.shape[-1]
+    flat = native.reshape(-1, size, size)
+    scale = flat.max(axis=(1, 2))
+    flat = flat / scale[:, None, None]
+
+    reference = np.argsort(flat.sum(axis=(1, 2)))[len(flat) // 2]
+    optics, start = _choose_optics(flat[reference][None], cutoff)
+    guess = np.repeat(start, len(flat), axis=0)
+    guess[:, :3] = _centroids(flat)
+    spread = _interpolation(size, cutoff)
+    fine = np.empty((len(flat), 2 * size - 1, 2 * size - 1), np.float32)
+    for first in range(0, len(flat), CHUNK):
+        part = slice(first, first + CHUNK)
+        model = _fitted_models(flat[part], guess[part], optics)
+        left = flat[part] - model[:, ::2, ::2]
+        fine[part] = (model + spread @ left @ spread.T) * scale[part, None, None]
+    return fine.reshape(*native.shape[:-2], *fine.shape[1:])
+
+
+def _fitted_models(stamps: Array, guess: Array, optics: _Optics) -> Array:
+    """The fitted models (m, 2 k - 1, 2 k - 1) of stamps (m, k, k), at half pixels."""
+    size = stamps.shape[-1]
+    fitted, chi2, going = _fit(stamps, guess, optics, N_OWN)
+    if len(going):
+        worst = going[chi2[going].argmax()]
+        x, y = fitted[worst, 1:3]
+        raise ValueError(
+            f"the optics fit of {len(going)} in {len(stamps)} PSF stamps did not converge in "
+            f"{MAX_STEPS} steps: rms residual up to {np.sqrt(chi2[worst]) / size:.2g} of the peak, "
+            f"centroid ({x:.2f}, {y:.2f}) px from the centre"
+        )
+    hats = _transforms(fitted, optics, 0)[:, 0]
+    return 4.0 * _crop(_images(hats, 2 * optics.grid.n), 2 * size - 1)
+
+
+def _choose_optics(stamp: Array, cutoff: float) -> tuple[_Optics, Array]:
+    """The optics that fit one stamp (1, k, k) best, and its parameters (1, 8)."""
+    size = stamp.shape[-1]
+    found = []
+    for optics in (_telescope(size, cutoff), _moffat(size), _stretched(size)):
+        start = np.zeros((1, N_PARAMETERS))
+        start[:, :3] = _centroids(stamp)
+        start[:, 3] = np.log(optics.size)
+        start[:, 6:] = START_HALO, np.log(optics.shapes[1])
+        near, _, _ = _fit(stamp, start, optics, N_OWN)
+        fitted, chi2, _ = _fit(stamp, near, optics, N_PARAMETERS)
+        found.append((chi2[0], optics, fitted))
+    telescope, *others = found
+    other = min(others, key=lambda one: one[0])
+    _, optics, fitted = other if other[0] * OTHER_GAIN < telescope[0] else telescope
+    return optics, fitted
+
+
+def _telescope(size: int, cutoff: float) -> _Optics:
+    grid = _make_grid(size, 2)
+    nodes = np.linspace(0.0, 1.0, 1001)  # of the frequency in units of the cut-off
+    mtf = annular_mtf(nodes, OBSCURATION)
+
+    def profile(s: Array, wavelength: float) -> tuple[Array, Array]:
+        aperture = np.interp(grid.k * (wavelength / (2.0 * np.pi * cutoff)), nodes, mtf)
+        value = aperture * np.exp(-0.5 * s)
+        return value, -0.5 * value
+
+    return _Optics(grid, profile, 0.15, (0.93, 1.0, 1.08))
+
+
+def _moffat(size: int) -> _Optics:
+    q = np.geomspace(1e-3, 100.0, 1000)  # tabulated: K_n costs a hundred times an interpolation
+    nodes = q**2
+
+    def profile(s: Array, n: float) -> tuple[Array, Array]:
+        values = 2.0 * (q / 2.0) ** n * kv(n, q) / gamma(n)
+        slopes = -0.5 * (q / 2.0) ** (n - 1.0) * kv(n - 1.0, q) / gamma(n)
+        return np.interp(s, nodes, values), np.interp(s, nodes, slopes)
+
+    return _Optics(_make_grid(size, 4), profile, 1.5, (0.4, 1.5, 20.0))
+
+
+def _stretched(size: int) -> _Optics:
+    def profile(s: Array, c: float) -> tuple[Array, Array]:
+        s = np.maximum(s, 1e-12)  # the slope has a pole at 0
+        value = np.exp(-(s ** (c / 2.0)))
+        return value, -0.5 * c * s ** (c / 2.0 - 1.0) * value
+
+    return _Optics(_make_grid(size, 4), profile, 0.3, (0.8, 1.7, 2.0))
+
+
+def annular_mtf(frequency: Array, obscuration: float) -> Array:
+    """Modulation transfer of an annular aperture at `frequency` in units of its cut-off D / lambda.
+
+    The normalised overlap of two annuli a distance 2 `frequency` apart, the outer radius being 1
+    and the inner one `obscuration` (O'Neill 1956, J. Opt. Soc. Am. 46, 285).
+    """
+    apart = 2.0 * np.abs(frequency)
+    overlap = (
+        _lens(apart, 1.0, 1.0)
+        - 2.0 * _lens(apart, 1.0, obscuration)
+        + _lens(apart, obscuration, obscuration)
+    )
+    return overlap / (np.pi * (1.0 - obscuration**2))
+
+
+def _lens(apart: Array, r: float, t: float) -> Array:
+    """Area common to two discs of radii r >= t whose centres are `apart`."""
+    d = np.clip(apart, max(r - t, 1e-12), r + t)  # one in the other, or out of touch
+    angle_r = np.arccos(np.clip((d**2 + r**2 - t**2) / (2.0 * d * r), -1.0, 1.0))
+    angle_t = np.arccos(np.clip((d**2 + t**2 - r**2) / (2.0 * d * t), -1.0, 1.0))
+    return r**2 * (angle_r - np.sin(2.0 * angle_r) / 2.0) + t**2 * (
+        angle_t - np.sin(2.0 * angle_t) / 2.0
+    )
+
+
+def _make_grid(size: int, finer: int) -> _Grid:
+    n = 2 * scipy.fft.next_fast_len((3 * size + 3) // 4, real=True)  # half a stamp of empty room
+    kx = 2.0 * np.pi * np.arange(finer * n // 2 + 1)[None, :] / n
+    ky = 2.0 * np.pi * (scipy.fft.fftfreq(finer * n) * finer)[:, None]
+    pixel = np.sinc(kx / (2.0 * np.pi)) * np.sinc(ky / (2.0 * np.pi))
+    return _Grid(n, kx, ky, np.hypot(kx, ky), pixel)
+
+
+def _transforms(p: Array, optics: _Optics, n_slopes: int) -> NDArray[np.complex128]:
+    """The models' transforms on the grid and their derivatives by the first 0, 6 or 8 parameters.
+
+    p is (m, 8), the result (m, 1 + n_slopes, rows, columns); shape is the first row's for all.
+    """
+    flux, x, y, log_size, e1, e2, halo, _ = p.T[:, :, None, None]
+    grid, log_shape = optics.grid, p[0, 7]
+    kx, ky = grid.kx, grid.ky
+    size = np.exp(log_size)
+    plus, cross = kx**2 - ky**2, 2.0 * kx * ky
+    s = size * (kx**2 + ky**2 + e1 * plus + e2 * cross)
+    value, slope = optics.profile(s, np.exp(log_shape))
+    common = np.exp(-halo * grid.k) * grid.pixel * (np.exp(-1j * kx * x) * np.exp(-1j * ky * y))
+    hats = np.empty((len(p), 1 + n_slopes, *grid.k.shape), np.complex128)
+    unit = common * value
+    hats[:, 0] = flux * unit
+    if n_slopes:
+        by_s = common * (flux * slope)
+        hats[:, 1] = unit
+        hats[:, 2] = hats[:, 0] * (-1j * kx)
+        hats[:, 3] = hats[:, 0] * (-1j * ky)
+        hats[:, 4] = by_s * s
+        hats[:, 5] = by_s * (size * plus)
+        hats[:, 6] = by_s * (size * cross)
+    if n_slopes > N_OWN:
+        hats[:, 7] = hats[:, 0] * (-grid.k)
+        further, _ = optics.profile(s, np.exp(log_shape + SHAPE_STEP))
+        hats[:, 8] = common * flux * (further - value) / SHAPE_STEP
+    return hats
+
+
+def _images(hats: NDArray[np.complex128], n: int) -> Array:
+    """Periodic images (..., n, n) of transforms on the half plane, their aliases folded in."""
+    while hats.shape[-2] > n:
+        half = hats.shape[-2] // 2
+        rows = hats[..., :half, :] + hats[..., half:, :]
+        # column j takes j - half, the mirror image of half - j
+        columns = np.arange(half // 2 + 1)
+        mirrored = rows[..., -np.arange(half) % half, :][..., half - columns].conj()
+        hats = rows[..., columns] + mirrored
+    return scipy.fft.irfft2(hats)
+
+
+def _crop(images: Array, size: int) -> Array:
+    """Odd images of `size` out of periodic ones centred on pixel (0, 0)."""
+    window = np.arange(size) - size // 2
+    return images[..., window[:, None], window[None, :]]
+
+
+def _fit(
+    stamps: Array, start: Array, optics: _Optics, n_free: int
+) -> tuple[Array, Array, NDArray[np.intp]]:
+    """Least squares by Levenberg-Marquardt in the first parameters, all stamps (m, k, k) at once.
+
+    Returns p (m, 8), chi^2 (m,) and the indices of the stamps that have not converged.
+    """
+    size = stamps.shape[-1]
+    lower, upper = LOWER.copy(), UPPER.copy()
+    lower[7], _, upper[7] = np.log(optics.shapes)
+    lower, upper = lower[:n_free], upper[:n_free]
+
+    def evaluate(p: Array, chosen: NDArray[np.intp]) -> tuple[Array, Array, Array]:
+        hats = _transforms(p, optics, n_free)
+        images = _crop(_images(hats, optics.grid.n), size).reshape(len(p), -1, size**2)
+        left = stamps[chosen].reshape(len(p), -1) - images[:, 0]
+        slopes = images[:, 1:]
+        normal = slopes @ slopes.swapaxes(1, 2)
+        return (left**2).sum(axis=1), normal, (slopes @ left[..., None])[..., 0]
+
+    best = start.copy()
+    active = np.arange(len(stamps))
+    chi2, normal, gradient = evaluate(best, active)
+    damping = np.full(len(stamps), 1e-3)
+    for _ in range(MAX_STEPS):
+        p, pull = best[active, :n_free], gradient[active]
+        held = ((p <= lower) & (pull < 0.0)) | ((p >= upper) & (pull > 0.0))  # against a limit
+        matrix = np.where(held[:, :, None] | held[:, None, :], 0.0, normal[active])
+        diagonal = np.einsum("mii->mi", matrix)
+        # the floor keeps a parameter that has no effect where it is
+        ridge = damping[active, None] * diagonal + 1e-9 * diagonal.max(axis=1, keepdims=True)
+        damped = matrix + ridge[..., None] * np.eye(n_free)
+        step = np.linalg.solve(damped, np.where(held, 0.0, pull)[..., None])[..., 0]
+        # all but the flux are far from linear over more than this
+        step /= np.maximum(1.0, np.abs(step[:, 1:]).max(axis=1, keepdims=True))
+        step = np.clip(p + step, lower, upper) - p
+        moved = np.sqrt(np.einsum("mi,mij,mj->m", step, matrix, step)) / size
+        going = (moved > TOLERANCE) | (damping[active] > 1.0)  # much damped steps prove nothing
+        active = active[going]
+        if not len(active):
+            break
+        trial = best[active]
+        trial[:, :n_free] += step[going]
+        trial_chi2, trial_normal, trial_gradient = evaluate(trial, active)
+        better = trial_chi2 <= chi2[active]
+        taken = active[better]
+        best[taken], chi2[taken] = trial[better], trial_chi2[better]
+        normal[taken], gradient[taken] = trial_normal[better], trial_gradient[better]
+        damping[active] *= np.where(better, 0.1, 10.0)
+    return best, chi2, active
+
+
+def _centroids(stamps: Array) -> Array:
+    """Flux, x and y (m, 3) in pixels from the centre, of the 3 x 3 pixels about the brightest."""
+    m, size, _ = stamps.shape
+    row, column = np.unravel_index(stamps.reshape(m, -1).argmax(axis=1), (size, size))
+    row, column = (np.clip(i, 1, size - 2)[:, None] + np.arange(-1, 2) for i in (row, column))
+    core = stamps[np.arange(m)[:, None, None], row[:, :, None], column[:, None, :]]
+    total = core.sum(axis=(1, 2))
+    x = (core.sum(axis=1) * (column - size // 2)).sum(axis=1) / total
+    y = (core.sum(axis=2) * (row - size // 2)).sum(axis=1) / total
+    return np.stack([stamps.sum(axis=(1, 2)), x, y], axis=1)
+
+
+def _interpolation(size: int, cutoff: float) -> Array:
+    """Matrix (2 size - 1, size) that interpolates one axis of a residual to half pixels.
+
+    Of all functions through the samples it takes the likeliest one whose power spectrum is that of
+    the telescope's effective PSF: each native frequency is split among its aliases in proportion.
+    """
+    n = 2 * size
+    frequency = scipy.fft.fftfreq(2 * n) * 2.0  # cycles per pixel
+    mtf = annular_mtf(frequency / cutoff, OBSCURATION)
+    power = (np.sinc(frequency) ** 2 * (mtf**2 + 1e-9)).reshape(2, n)  # never 0 in all aliases
+    share = (power / power.sum(axis=0)).ravel()
+    samples = scipy.fft.fft(np.eye(n, size), axis=0)
+    fine = scipy.fft.ifft(np.tile(samples, (2, 1)) * share[:, None], axis=0)
+    return 2.0 * fine.real[: 2 * size - 1]
+
+
+def _check(stamps: Array) -> None:
+    shape = stamps.shape
+    if len(shape) < 2 or shape[-1] != shape[-2] or shape[-1] % 2 == 0 or shape[-1] < 5:
+        raise ValueError(f"PSF stamps must be square, odd and at least 5 px wide, found {shape}")
+    broken = ~np.isfinite(stamps).all(axis=(-2, -1))
+    if broken.any():
+        raise ValueError(f"{broken.sum()} of {broken.size} PSF stamps hold values not finite")
+    empty = stamps.sum(axis=(-2, -1)) <= 0.0
+    if empty.any():
+        raise ValueError(f"{empty.sum()} of {empty.size} PSF stamps have no positive sum")
