@@ -3,6 +3,7 @@
     exposures = shine.load("manifests/102018665_4_11.yaml")
     posterior = shine.infer(exposures)
     posterior.shear, posterior.shear_covariance
+    shine.reinfer("102018665_4_11_sources.parquet", prior=shine.ShapePrior(0.3))
 
 `import shine` is light: JAX is loaded with the first name used.
 """
@@ -14,14 +15,19 @@ if TYPE_CHECKING:
     from shine.euclid.config import EuclidConfig, load_config
     from shine.euclid.posterior import Posterior, infer
     from shine.euclid.scene import ExposureSet, load
+    from shine.population import ShapePrior, ShearPosterior
+    from shine.reinference import reinfer
 
 __all__ = [
     "EuclidConfig",
     "ExposureSet",
     "Posterior",
+    "ShapePrior",
+    "ShearPosterior",
     "infer",
     "load",
     "load_config",
+    "reinfer",
     "run_subtile",
 ]
 
@@ -33,6 +39,9 @@ _HOMES = {
     "Posterior": "shine.euclid.posterior",
     "infer": "shine.euclid.posterior",
     "run_subtile": "shine.euclid.cli",
+    "ShapePrior": "shine.population",
+    "ShearPosterior": "shine.population",
+    "reinfer": "shine.reinference",
 }
 
 

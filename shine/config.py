@@ -5,7 +5,14 @@ Every default of the inference lives here or in `shine.euclid.config`; nothing e
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    NonNegativeInt,
+    PositiveFloat,
+    model_validator,
+)
 
 
 class Strict(BaseModel):
@@ -83,8 +90,66 @@ class Priors(Strict):
     )
 
 
+class Exponential(Strict):
+    """Exponential disc (Freeman 1970)."""
+
+    type: Literal["exponential"] = "exponential"
+
+
+class Gaussian(Strict):
+    """Gaussian."""
+
+    type: Literal["gaussian"] = "gaussian"
+
+
+class DeVaucouleurs(Strict):
+    """de Vaucouleurs (1948) spheroid."""
+
+    type: Literal["de_vaucouleurs"] = "de_vaucouleurs"
+
+
+class Sersic(Strict):
+    """Sersic (1968) profile."""
+
+    type: Literal["sersic"] = "sersic"
+    index: Annotated[float, Field(ge=0.3, le=6.2)] = Field(description="Sersic index n")
+
+
+class Spergel(Strict):
+    """Spergel (2010) profile."""
+
+    type: Literal["spergel"] = "spergel"
+    index: Annotated[float, Field(ge=-0.85, le=4.0)] = Field(description="Spergel index nu")
+
+
+class BulgeDisc(Strict):
+    """de Vaucouleurs bulge and exponential disc; half_light_radius is the disc's."""
+
+    type: Literal["bulge_disc"] = "bulge_disc"
+    index: Annotated[float, Field(ge=0.0, le=1.0)] = Field(description="bulge's share of the light")
+
+
+Profile = Exponential | Gaussian | DeVaucouleurs | Sersic | Spergel | BulgeDisc
+
+
+class MarginalConfig(Strict):
+    """Settings of `method: marginal`."""
+
+    samples: Annotated[int, Field(ge=16, le=4096)] = Field(
+        64, description="samples per galaxy; four times as many where they are too uneven"
+    )
+    least_effective: Annotated[float, Field(gt=0, lt=1)] = Field(
+        0.25, description="effective share of the samples below which a blend is sampled again"
+    )
+    infer_dispersion: bool = Field(
+        True,
+        description="infer the dispersion of intrinsic ellipticities along with the shear; "
+        "gal.priors.ellipticity.sigma is then a first guess",
+    )
+
+
 class SolverConfig(Strict):
-    """Levenberg-Marquardt settings of `method: map`."""
+    """Settings of the search for the mode."""
 
     max_iterations: Annotated[int, Field(ge=2)] = Field(
         40, description="give up (and flag) after so many steps; the last one is for the errors"
@@ -95,3 +160,16 @@ class SolverConfig(Strict):
     source_tolerance: PositiveFloat = Field(
         0.1, description="... and 98 % of the sources by less than this, in theirs"
     )
+
+
+class InferenceSettings(Strict):
+    """How the shear is inferred from the pixels."""
+
+    method: Literal["marginal", "map"] = Field(
+        "marginal",
+        description="marginal: posterior of the shear from samples of every galaxy; map: the "
+        "joint mode of all galaxies and the shear, with Laplace errors",
+    )
+    seed: NonNegativeInt = Field(0, description="seed of everything random in the inference")
+    marginal: MarginalConfig = MarginalConfig()
+    solver: SolverConfig = SolverConfig()

@@ -136,8 +136,10 @@ class SourceFlag(MeaningfulFlag):
     NOT_CONVERGED = 1 << 15, "its parameters had not converged"
     AT_BOUND = 1 << 16, "a parameter lies at the bound of its range"
     SINGULAR_CURVATURE = 1 << 17, "no error could be derived from the curvature"
-    NEAR_NEIGHBOUR = 1 << 18, "fitted with a near neighbour: errors hold that neighbour fixed"
+    NEAR_NEIGHBOUR = 1 << 18, "too large a blend: a near neighbour is fitted apart from it"
     POOR_FIT = 1 << 19, "chi2 of its pixels is far from their number"
+    SHORT_CHAIN = 1 << 20, "its samples are those of a short Markov chain"
+    BAD_PSF = 1 << 21, "in some quadrant a PSF stamp near it is broken: not fitted there"
 
 
 def meanings(flags: MeaningfulFlag) -> list[str]:

@@ -1,243 +1,429 @@
-"""The joint mode of all sources and the shear, by damped Gauss-Newton, with Laplace errors.
+"""The joint mode of all sources and the shear, by damped Newton steps, with Laplace errors.
 
-Each step solves the system of `shine.curvature`. Blends are the unit of caution: each has its own
-damping, and takes a step or leaves it by what the step brought to its own pixels (Levenberg 1944,
-Marquardt 1963; Nocedal & Wright 2006, ch. 10). A last pass gives the errors.
+Blends step by themselves (`shine.newton`): each has its own damping and takes a step or leaves it
+by what the step brings to its own pixels (Levenberg 1944, Marquardt 1963; Nocedal & Wright 2006,
+ch. 10), neighbours staying as the last sweep left them; a blend that has converged is left out of
+further sweeps. After each sweep the shear takes the Newton step of the joint posterior: its
+curvature is the Schur complement, in which every blend answers the shear.
 """
 
-from functools import partial
-from typing import NamedTuple
+import os
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Any
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+import numpy as np
+from jaxtyping import Array
 
+from shine import newton
 from shine.config import SolverConfig
-from shine.curvature import Steering, System, linearise, per_source_derivative, solve
 from shine.prior_utils import SourcePrior, to_disc
-from shine.scene import Scene
+from shine.render import Derivatives
+from shine.scene import Batch, Scene, batches, empty_batch, gather, subtract
 
-_DAMPING_START, _DAMPING_LEAST, _DAMPING_FIRM, _DAMPING_MOST = 1e-2, 1e-4, 0.3, 1e4
-_TRUSTED_GAIN = 1e-4
-_LEAST_RATIO, _POOR_RATIO, _GOOD_RATIO = 0.05, 0.25, 0.75  # of the gain to what was promised
-_LONGEST_STEP = (2.0, 2.0, 0.5, 0.5, 2.0, 2.0)  # of the whitened coordinates
 _LONGEST_SHEAR_STEP = 0.1
-_UNSETTLED_SHARE = 0.02  # of the sources; those are flagged, and one does not hold up thousands
-_CG_SEARCH, _CG_ERRORS = 0.05, 1e-4
+# Gain over what the damped step promised: below the first a blend stays, damping grows below the
+# second and shrinks above the third
+_LEAST_RATIO, _POOR_RATIO, _GOOD_RATIO = 0.05, 0.25, 0.75
+_TRUSTED_GAIN = 1e-4
+_DAMPING_START, _DAMPING_LEAST, _DAMPING_FIRM, _DAMPING_MOST = 1e-2, 1e-4, 0.3, 1e4
+_BLOCK = 512  # sources per call of what is compiled for one number of them
+_UNSETTLED_SHARE = 0.02  # of the blends; those are flagged, and one does not hold up thousands
 
 
-class History(eqx.Module):
-    """One entry per iteration; unused ones are NaN."""
+@dataclass
+class History:
+    """One entry per sweep."""
 
-    shear_move: Float[Array, "k"]  # as in `Mode`, but with damping, which makes it smaller
-    moving: Float[Array, "k"]  # sources that move by more than the tolerance
-    rejected: Float[Array, "k"]  # sources whose step did not bring what it promised
-
-
-class Mode(eqx.Module):
-    """The joint mode, its errors, and how the solver got there."""
-
-    shear: Float[Array, "2"]  # reduced shear g1, g2
-    shear_covariance: Float[Array, "2 2"]
-    parameters: Float[Array, "n 6"]  # flux, hlr, intrinsic e1, e2, offset u, v
-    covariance: Float[Array, "n 6 6"]  # marginal over the shear, neighbours held at the mode
-    model_adu: Float[Array, "p"]
-    # How far the last step led, in standard deviations
-    shear_move: Float[Array, ""]
-    source_move: Float[Array, "n"]
-    converged: Array
-    history: History
+    shear_move: list[float] = field(default_factory=list)  # in errors of the shear
+    moving: list[int] = field(default_factory=list)  # sources that move by more than the tolerance
+    rejected: list[int] = field(default_factory=list)  # sources whose step brought nothing
+    expected: list[float] = field(default_factory=list)  # rise of the log posterior still promised
 
 
-class _Point(NamedTuple):
-    z: Array  # (n, 6)
-    t: Array  # (2,) shear coordinates
+@dataclass
+class Family:
+    """The blends of c sources (slots), and the curvature that each was last seen with."""
+
+    blend: np.ndarray  # (b,) blends of the scene
+    source: np.ndarray  # (b, c) rows of their sources; -1 where there is none
+    gauss_newton: np.ndarray  # (b, 6c, 6c) positive definite
+    hessian: np.ndarray  # (b, 6c, 6c) the exact one, made positive definite
+    response: np.ndarray  # (b, 6c, 2) how the sources answer the shear: dz = -response dt
+
+    @classmethod
+    def of(cls, blend: np.ndarray, source: np.ndarray) -> "Family":
+        """Before anything is known of their curvature."""
+        b, size = len(blend), 6 * source.shape[1]
+        unit = np.broadcast_to(np.eye(size, dtype=np.float32), (b, size, size))
+        return cls(blend, source, unit.copy(), unit.copy(), np.zeros((b, size, 2), np.float32))
 
 
-class _Laplace(NamedTuple):
-    """The curvature at a point, as far as the errors need it."""
+@dataclass
+class Fit:
+    """Where all the blends are (host arrays, but for the pixels)."""
 
-    model: Array  # (p,) model image, ADU
-    blocks: Array  # (n, 6, 6)
-    x_cross: Array  # (n, 6, 2) H_zz^-1 H_zg
-    schur: Array  # (2, 2)
-
-
-class _Moves(NamedTuple):
-    """How far the last step led, in standard deviations."""
-
-    shear: Array
-    source: Array  # (n,)
-
-
-class _State(NamedTuple):
-    point: _Point
-    laplace: _Laplace
-    moves: _Moves
-    damping: Array  # (n,)
-    converged: Array
-    settled: Array  # the search is over: one pass is left, for the errors
-    finished: Array
-    iteration: Array
-    history: History
+    z: np.ndarray  # (n, 6)
+    shear_t: np.ndarray  # (2,)
+    shear_curvature: np.ndarray  # (2, 2) of shear_t, marginal over all sources
+    residual_adu: jax.Array  # (p,) data minus model
+    expected: np.ndarray  # (b,) rise of the log posterior that the last step promised
+    families: list[Family]
+    converged: bool = False
+    shear_move: float = np.inf  # of the last step, in errors
+    history: History = field(default_factory=History)
 
 
-def find_mode(scene: Scene, prior: SourcePrior, config: SolverConfig) -> Mode:
-    """Maximise the joint posterior of all sources and the shear.
+@dataclass(frozen=True)
+class Mode:
+    """The joint mode and its errors, in the parameters that people read."""
 
-    Runs wholly on the device; wrap it in `jax.jit` with `config` static. Check `Mode.converged`:
-    it is False when `config.max_iterations` steps were not enough.
+    shear: np.ndarray  # (2,) reduced shear g1, g2
+    shear_covariance: np.ndarray  # (2, 2)
+    parameters: np.ndarray  # (n, 6) flux, hlr, intrinsic e1, e2, offset u, v
+    covariance: np.ndarray  # (n, 6, 6) marginal over the shear and the blend's other members
+
+
+def find_mode(scene: Scene, prior: SourcePrior, config: SolverConfig) -> Fit:
+    """Maximise the posterior of all sources and the shear.
+
+    The shear stays at zero if the prior is that of samples (`SourcePrior.in_coordinates`), to which
+    it means nothing. Check `Fit.converged`: it is False when `config.max_iterations` sweeps were
+    not enough.
     """
-    n, p, k = scene.n_sources, scene.data_adu.shape[0], config.max_iterations
-    empty = jnp.full(k, jnp.nan)
-    state = _State(
-        point=_Point(prior.start, jnp.zeros(2)),
-        laplace=_Laplace(jnp.zeros(p), jnp.zeros((n, 6, 6)), jnp.zeros((n, 6, 2)), jnp.eye(2)),
-        moves=_Moves(jnp.float32(jnp.inf), jnp.full(n, jnp.inf)),
-        damping=jnp.full(n, _DAMPING_START),
-        converged=jnp.bool_(False),
-        settled=jnp.bool_(False),
-        finished=jnp.bool_(False),
-        iteration=jnp.int32(0),
-        history=History(empty, empty, empty),
-    )
-    state = jax.lax.while_loop(
-        lambda state: ~state.finished, partial(_step, scene, prior, config), state
-    )
-    return _mode(prior, state)
+    return _Search(scene, prior, config).run()
 
 
-def _step(scene: Scene, prior: SourcePrior, config: SolverConfig, state: _State) -> _State:
-    """One linearisation; a step for every blend that gains by it, or the errors, which end it."""
-    system = linearise(scene, prior, *state.point)
-    # Second-order terms could spoil the system of a blend, which its members' blocks do not make.
-    size = jnp.zeros(scene.n_sources).at[scene.blend].add(1.0)[scene.blend]
-    final = state.settled
-    steering = Steering(
-        damping=jnp.where(final, 0.0, state.damping),
-        newton=~final & (size == 1.0),
-        tolerance=jnp.where(final, _CG_ERRORS, _CG_SEARCH),
-    )
-    dz, dt, schur, x_cross = solve(scene, system, steering)
-    promised = 0.5 * jnp.sum(system.force_z * dz, axis=1)
-    moves = _moves(state.damping * promised + promised, schur, dt)
-    n_moving = jnp.sum(moves.source > config.source_tolerance)
-    n_real = jnp.sum(scene.blend != scene.n_sources - 1)
-    close = (moves.shear < config.shear_tolerance) & (n_moving <= _UNSETTLED_SHARE * n_real)
-    trial, fraction = _shortened(state.point, (dz, dt))
-    expected = promised * fraction * (2.0 - fraction)
-    gain = _gain(scene, prior, system, (state.point, trial))
-    ratio = _gain_ratio(scene, expected, gain)
-    better = ratio > _LEAST_RATIO
-    # The shear has no damping of its own: it moves if all together gain, or if most of those who
-    # inform it do.
-    majority = jnp.sum(jnp.where(better, 1, -1) * prior.lensed) > 0
-    t = jnp.where(majority | (jnp.sum(gain) > 0.0), trial.t, state.point.t)
-    firmer = jnp.clip(10.0 * state.damping, _DAMPING_FIRM, _DAMPING_MOST)
-    looser = jnp.maximum(0.1 * state.damping, _DAMPING_LEAST)
-    i = state.iteration
-    searched = _State(
-        point=_Point(jnp.where(better[:, None], trial.z, state.point.z), t),
-        laplace=state.laplace,
-        moves=moves,
-        damping=jnp.where(
-            ratio < _POOR_RATIO, firmer, jnp.where(ratio > _GOOD_RATIO, looser, state.damping)
-        ),
-        converged=close,
-        settled=close | (i == config.max_iterations - 2),  # the last pass is for the errors
-        finished=i == config.max_iterations - 1,
-        iteration=i + 1,
-        history=History(
-            state.history.shear_move.at[i].set(moves.shear),
-            state.history.moving.at[i].set(n_moving),
-            state.history.rejected.at[i].set(jnp.sum(~better)),
-        ),
-    )
-    ended = state._replace(
-        laplace=_Laplace(system.model, system.blocks, x_cross, schur),
-        finished=jnp.bool_(True),
-        iteration=i + 1,
-    )
-    return jax.tree.map(partial(jnp.where, final), ended, searched)
+class _Search:
+    """The state of a fit between sweeps."""
+
+    def __init__(self, scene: Scene, prior: SourcePrior, config: SolverConfig) -> None:
+        b = len(scene.members)
+        self.scene, self.config = scene, config
+        self.seen = np.zeros(b, bool)
+        slots: dict[int, list[np.ndarray]] = {}
+        for tier in scene.tiers:
+            self.seen[tier.blend] = True
+            slots.setdefault(tier.frame.centre.shape[1], []).append(tier.blend)
+        families = []
+        for c, parts in sorted(slots.items()):
+            blend = np.sort(np.concatenate(parts))
+            families.append(Family.of(blend, scene.members[blend, :c]))
+        shown = scene.members[self.seen]
+        self.prior = prior.lensing_only(shown[shown >= 0])
+        self.fit = Fit(
+            z=np.array(prior.start),
+            shear_t=np.zeros(2, np.float32),
+            shear_curvature=np.eye(2),
+            residual_adu=jnp.array(scene.data_adu),
+            expected=np.where(self.seen, np.inf, 0.0),
+            families=families,
+        )
+        self.damping = np.full(b, _DAMPING_START, np.float32)
+        self.fitted_t = np.zeros((b, 2), np.float32)  # the shear that each blend was fitted for
+        self.shear_curvature = np.zeros((b, 2, 2))  # what each blend tells of the shear
+        self.count = (scene.members >= 0).sum(axis=1)
+
+    def run(self) -> Fit:
+        fit, config = self.fit, self.config
+        enough = 0.5 * config.source_tolerance**2
+        observed = self._observed(fit.z)
+        self._compare(self.seen, _without_light(observed), observed)
+        active = self.seen.copy()
+        for _ in range(config.max_iterations):
+            rejected = self._sweep(active)
+            self._move_shear()
+            active = self.seen & (np.maximum(fit.expected, self._owed()) > enough)
+            history = fit.history
+            history.shear_move.append(float(fit.shear_move))
+            history.moving.append(int(self.count[active].sum()))
+            history.rejected.append(rejected)
+            history.expected.append(float(fit.expected.sum()))
+            settled = active.sum() <= _UNSETTLED_SHARE * self.seen.sum()
+            fit.converged = bool(settled and fit.shear_move < config.shear_tolerance)
+            if fit.converged:
+                break
+        fit.z = self._answered(fit.shear_t - self.fitted_t)
+        return fit
+
+    def _sweep(self, active: np.ndarray) -> int:
+        """One step of every active blend; returns how many sources stayed where they were."""
+        fit = self.fit
+        self._follow_shear(active)
+        observed = self._observed(fit.z)
+        evidence = self._measure(active, observed)
+        trial, prior_gain, hoped = fit.z.copy(), np.zeros(len(active)), np.zeros(len(active))
+        for family, found in zip(fit.families, evidence, strict=True):
+            some = np.flatnonzero(active[family.blend])
+            if not len(some):
+                continue
+            blend, source = family.blend[some], family.source[some]
+            proposal = self._propose(source, Derivatives(*(part[some] for part in found)), blend)
+            trial[source[source >= 0]] = proposal.trial[source >= 0]
+            prior_gain[blend], hoped[blend] = proposal.prior_gain, proposal.hoped
+            fit.expected[blend] = proposal.expected
+            family.gauss_newton[some] = proposal.gauss_newton
+            family.hessian[some] = proposal.hessian
+            family.response[some] = proposal.response
+            self.shear_curvature[blend] = proposal.shear_curvature
+        self.fitted_t[active] = fit.shear_t
+
+        def better(blend: np.ndarray, rise: np.ndarray) -> np.ndarray:
+            """Whether a blend takes its step; its damping follows what the step brought."""
+            gain = rise + prior_gain[blend]
+            # A gain that drowns in rounding says nothing; so small a step is trusted.
+            small = hoped[blend] < _TRUSTED_GAIN
+            ratio = np.where(small, 1.0, gain / np.maximum(hoped[blend], _TRUSTED_GAIN))
+            damping = self.damping[blend]
+            firmer = np.clip(10.0 * damping, _DAMPING_FIRM, _DAMPING_MOST)
+            looser = np.maximum(0.1 * damping, _DAMPING_LEAST)
+            self.damping[blend] = np.where(
+                ratio < _POOR_RATIO, firmer, np.where(ratio > _GOOD_RATIO, looser, damping)
+            )
+            return ratio > _LEAST_RATIO
+
+        accepted = self._compare(active, observed, self._observed(trial), better)
+        taken = np.flatnonzero(accepted)
+        rows = self.scene.members[taken]
+        rows = rows[rows >= 0]
+        fit.z[rows] = trial[rows]
+        return int(self.count[active].sum() - self.count[taken].sum())
+
+    def _measure(self, active: np.ndarray, observed: np.ndarray) -> list[Derivatives]:
+        """What the pixels say of each family's blends; nothing of those that are not active."""
+        families = self.fit.families
+        evidence = [
+            Derivatives(
+                np.zeros((len(f.blend), f.source.shape[1], 6, f.source.shape[1], 6), np.float32),
+                np.zeros((*f.source.shape, 6), np.float32),
+                np.zeros((*f.source.shape, 6, 6), np.float32),
+            )
+            for f in families
+        ]
+        slots = [f.source.shape[1] for f in families]
+
+        def measure(batch: Batch) -> Derivatives:
+            chunk = gather(self.scene, self.fit.residual_adu, batch)
+            return newton.measure(self.scene.profile, chunk, observed[batch.source])
+
+        for batch, found in self._in_parallel(measure, active):
+            k = slots.index(batch.source.shape[1])
+            real = batch.blend >= 0
+            row = np.searchsorted(families[k].blend, batch.blend[real])
+            for whole, part in zip(evidence[k], jax.device_get(found), strict=True):
+                whole[row] = part[real]
+        return evidence
+
+    def _propose(self, source: np.ndarray, found: Derivatives, blend: np.ndarray):
+        """Steps of blends with the sources (b, c), of which the pixels say what they do."""
+        prior, shear_t = self.prior.rows(source.ravel()), self.fit.shear_t
+        z = np.where(source[..., None] >= 0, self.fit.z[source], 0.0)
+        terms = in_blocks(
+            newton.prior_terms, (prior, z.reshape(-1, 6), found.pull.reshape(-1, 6)), shear_t
+        )
+
+        def prior_energy(z: np.ndarray) -> np.ndarray:
+            residual = in_blocks(_residual, (prior, z.reshape(-1, 6).astype(np.float32)), shear_t)
+            return 0.5 * np.sum(residual.astype(float).reshape(len(source), -1) ** 2, axis=1)
+
+        terms = newton.PriorTerms(*(a.reshape(*source.shape, *a.shape[1:]) for a in terms))
+        return newton.propose(terms, found, z, self.damping[blend], prior_energy)
+
+    def _compare(
+        self, chosen: np.ndarray, before: np.ndarray, after: np.ndarray, better=None
+    ) -> np.ndarray:
+        """Draw blends anew, and take the change from the residual where it is for the better.
+
+        `better` judges by the rise of the log likelihood; without it every change is taken.
+        Returns which blends changed.
+        """
+        scene, changed = self.scene, np.zeros(len(chosen), bool)
+
+        def compare(batch: Batch):
+            chunk = gather(scene, self.fit.residual_adu, batch)
+            return newton.compare(scene.profile, chunk, before[batch.source], after[batch.source])
+
+        updated = jnp.array(self.fit.residual_adu, copy=True)
+        for batch, (rise, change) in self._in_parallel(compare, chosen):
+            real = batch.blend >= 0
+            taken = np.ones(len(real), bool)
+            if better is not None:
+                taken[real] = better(batch.blend[real], np.asarray(rise)[real])
+            changed[batch.blend[real]] = taken[real]
+            updated = subtract(scene, updated, batch, (change, taken[batch.slot]))
+        self.fit.residual_adu = updated
+        return changed
+
+    def _in_parallel(self, work: Callable, chosen: np.ndarray) -> Iterator[tuple[Batch, Any]]:
+        """Work on the chosen blends' chunks, all with the same residual; results come in order."""
+        return in_parallel(work, list(batches(self.scene, chosen)))
+
+    def _observed(self, z: np.ndarray) -> np.ndarray:
+        return in_blocks(_observe, (self.prior, z))
+
+    def _move_shear(self) -> None:
+        """The Newton step of the shear, each blend answering it."""
+        fit = self.fit
+        if self.prior.in_coordinates:
+            fit.shear_move = 0.0
+            return
+        z = self._answered(fit.shear_t - self.fitted_t)
+        force, own = jax.device_get(_shear_force(self.prior, z, fit.shear_t))
+        fit.shear_curvature = self.shear_curvature[self.seen].sum(axis=0) + own
+        move = np.linalg.solve(fit.shear_curvature, np.asarray(force, float))
+        fit.shear_move = float(np.sqrt(move @ fit.shear_curvature @ move))
+        move /= max(1.0, np.abs(move).max() / _LONGEST_SHEAR_STEP)
+        fit.shear_t = (fit.shear_t + move).astype(np.float32)
+
+    def _owed(self) -> np.ndarray:
+        """What each blend would gain by following the shear since it was fitted."""
+        owed = np.zeros(len(self.seen))
+        moved = self.fit.shear_t - self.fitted_t
+        for family in self.fit.families:
+            step = np.einsum("big,bg->bi", family.response, moved[family.blend])
+            owed[family.blend] = 0.5 * np.einsum("bi,bij,bj->b", step, family.gauss_newton, step)
+        return owed
+
+    def _follow_shear(self, active: np.ndarray) -> None:
+        """Let the active blends answer the shear before they are looked at again."""
+        moved = (self.fit.shear_t - self.fitted_t) * active[:, None]
+        if not moved.any():
+            return
+        before, z = self._observed(self.fit.z), self._answered(moved)
+        self._compare(active & moved.any(axis=1), before, self._observed(z))
+        self.fit.z = z
+
+    def _answered(self, moved: np.ndarray) -> np.ndarray:
+        """The sources once their blends have followed a move (b, 2) of the shear."""
+        z = self.fit.z.copy()
+        for family in self.fit.families:
+            step = np.einsum("big,bg->bi", family.response, moved[family.blend])
+            there = family.source >= 0
+            z[family.source[there]] -= step.reshape(*there.shape, 6)[there]
+        return z
 
 
-def _moves(promised: Array, schur: Array, dt: Array) -> _Moves:
-    """How far a step leads; `promised` (n,) is what it would bring without damping."""
-    return _Moves(
-        shear=jnp.sqrt(jnp.vdot(dt, schur @ dt)),
-        source=jnp.sqrt(jnp.maximum(2.0 * promised, 0.0)),
-    )
+def laplace(scene: Scene, prior: SourcePrior, fit: Fit) -> Mode:
+    """The parameters and their covariances from the curvature at the mode."""
+    covariance_z = np.full((len(fit.z), 6, 6), np.nan)
+    answer = np.zeros((len(fit.z), 6, 2))
+    for family in fit.families:
+        inverse = np.linalg.inv(family.gauss_newton.astype(float))
+        for slot, source in enumerate(family.source.T):
+            own, there = slice(6 * slot, 6 * slot + 6), source >= 0
+            covariance_z[source[there]] = inverse[there, own, own]
+            answer[source[there]] = family.response[there, own]
+    shear_covariance = np.linalg.inv(fit.shear_curvature)
+    found = _to_parameters(prior, (fit.z, fit.shear_t), (covariance_z, answer), shear_covariance)
+    return Mode(*(np.array(value) for value in found))
 
 
-def _shortened(point: _Point, step: tuple[Array, Array]) -> tuple[_Point, Array]:
-    """Take the step, shortened source by source where it leaves the range of the linearisation.
+def warm_up(scene: Scene, sampling: bool) -> None:
+    """Compile what a fit of this scene runs, several programs at a time, on empty chunks."""
 
-    Returns where it leads, and the fraction (n,) of its step that each source takes.
+    def compile_tier(k: int) -> None:
+        batch = empty_batch(scene, k)
+        chunk = gather(scene, scene.data_adu, batch)
+        observed = np.zeros((*batch.source.shape, 6), np.float32)
+        newton.measure(scene.profile, chunk, observed)
+        _, change = newton.compare(scene.profile, chunk, observed, observed)
+        nothing = np.zeros(len(batch.slot), bool)
+        subtract(scene, jnp.array(scene.data_adu, copy=True), batch, (change, nothing))
+        if sampling:
+            many = np.zeros((len(observed), newton.DRAWS, *observed.shape[1:]), np.float32)
+            newton.compare_many(scene.profile, chunk, observed, many)
+
+    for _ in in_parallel(compile_tier, list(range(len(scene.tiers)))):
+        pass
+
+
+def in_parallel(work: Callable, todo: list) -> Iterator[tuple[Any, Any]]:
+    """Items and what `work` makes of them, in their order."""
+
+    def in_single_precision(item):  # JAX's precision is a matter of each thread
+        with jax.enable_x64(False):
+            return work(item)
+
+    # As many at a time as a CPU has cores; an accelerator fills itself with one.
+    cores = int(os.environ.get("NPROC") or len(os.sched_getaffinity(0)))  # as XLA counts them
+    workers = cores if jax.default_backend() == "cpu" else 2
+    with ThreadPoolExecutor(workers) as pool:
+        yield from zip(todo, pool.map(in_single_precision, todo), strict=True)
+
+
+def _without_light(observed: np.ndarray) -> np.ndarray:
+    return observed * np.array([0.0, 1.0, 1.0, 1.0, 1.0, 1.0], np.float32)
+
+
+def in_blocks(function: Callable, per_source: tuple, *shared: np.ndarray):
+    """Apply a function of sources (n rows) to any number of them: it is compiled for one number.
+
+    The arrays of `per_source`, (prior, z, ...), have a row for each; scalars and `shared` do not.
     """
-    dz, dt = step
-    excess = jnp.max(jnp.abs(dz) / jnp.array(_LONGEST_STEP), axis=1)
-    fraction = 1.0 / jnp.maximum(excess, 1.0)
-    shear_excess = jnp.max(jnp.abs(dt)) / _LONGEST_SHEAR_STEP
-    return _Point(
-        point.z + dz * fraction[:, None], point.t + dt / jnp.maximum(shear_excess, 1.0)
-    ), fraction
+    n = len(per_source[1])
+
+    def block(array: np.ndarray, start: int) -> np.ndarray:
+        if np.ndim(array) == 0:
+            return array
+        return np.resize(array[start : start + _BLOCK], (_BLOCK, *array.shape[1:]))
+
+    parts = []
+    for start in range(0, n, _BLOCK):
+        some = jax.tree.map(lambda a, start=start: block(a, start), per_source)
+        found = function(*some, *shared)
+        parts.append(jax.tree.map(lambda a, start=start: np.asarray(a)[: n - start], found))
+    return jax.tree.map(lambda *blocks: np.concatenate(blocks), *parts)
 
 
-def _gain_ratio(scene: Scene, expected: Array, gain: Array) -> Array:
-    """Gain over what was promised, (n,): of the whole blend, which takes its step or leaves it."""
-    expected, gain = (jnp.zeros_like(x).at[scene.blend].add(x) for x in (expected, gain))
-    # A gain that drowns in rounding says nothing; so small a step is trusted.
-    ratio = jnp.where(expected < _TRUSTED_GAIN, 1.0, gain / jnp.maximum(expected, _TRUSTED_GAIN))
-    return ratio[scene.blend]
+@jax.jit
+def intrinsic(prior: SourcePrior, z: Array, shear: Array) -> Array:
+    """The sources' parameters (n, 6) without lensing by `shear`."""
+    return prior.intrinsic(z, shear)
 
 
-def _gain(scene: Scene, prior: SourcePrior, system: System, points: tuple[_Point, _Point]) -> Array:
-    """Log posterior at the second point minus at the first, source by source, (n,).
-
-    The terms of all sources add up to the whole gain exactly: with residual r and change of the
-    image dm = sum_i dm_i, the log likelihood rises by sum_i <dm_i, r - dm / 2>. Summed as
-    differences, so that float32 holds it.
-    """
-    old, new = points
-    new_model, new_stamps = scene.draw(prior.observed(new.z))
-    old_stamps = system.jacobian.unlinearised(scene, prior.observed(old.z))
-    mean_residual = scene.weight * (scene.data_adu - 0.5 * (new_model + system.model))
-    change = jax.tree.map(jnp.subtract, new_stamps, old_stamps)
-    before, after = (prior.residual(p.z, to_disc(p.t)) for p in points)
-    return scene.project(change, mean_residual) + 0.5 * jnp.sum(
-        (before - after) * (before + after), axis=1
-    )
+@jax.jit
+def _residual(prior: SourcePrior, z: Array, shear_t: Array) -> Array:
+    return prior.residual(z, to_disc(shear_t))
 
 
-def _mode(prior: SourcePrior, state: _State) -> Mode:
-    """The mode with its Laplace covariances, in the parameters that people read."""
-    z, t = state.point
-    x_cross = state.laplace.x_cross
-    t_covariance = jnp.linalg.inv(state.laplace.schur)
-    z_covariance = jnp.linalg.inv(state.laplace.blocks) + jnp.einsum(
-        "nkg,gh,nlh->nkl", x_cross, t_covariance, x_cross
-    )
+@jax.jit
+def _observe(prior: SourcePrior, z: Array) -> Array:
+    return prior.observed(z)
+
+
+@jax.jit
+def _shear_force(prior: SourcePrior, z: Array, shear_t: Array) -> tuple[Array, Array]:
+    """Gradient of the log posterior by the shear, and the curvature of the shear's own prior."""
+
+    def own(t: Array) -> Array:
+        return to_disc(t) / prior.shear_sigma
+
+    def energy(t: Array) -> Array:
+        return 0.5 * jnp.sum(prior.residual(z, to_disc(t)) ** 2) + 0.5 * jnp.sum(own(t) ** 2)
+
+    slope = jax.jacfwd(own)(shear_t)
+    return -jax.grad(energy)(shear_t), slope.T @ slope
+
+
+@jax.jit
+def _to_parameters(prior, point, answers, t_covariance):
+    """Shear, parameters and their covariances from those in the solver's coordinates."""
+    z, t = point
+    conditional, answer = answers
     shear = to_disc(t)
+    z_covariance = conditional + jnp.einsum("nkg,gh,nlh->nkl", answer, t_covariance, answer)
     by_t = jax.jacfwd(to_disc)(t)
-    by_z = per_source_derivative(lambda z: prior.intrinsic(z, shear), z)
+    by_z = newton.per_source_derivative(lambda z: prior.intrinsic(z, shear), z)
     by_g = jax.jacfwd(lambda t: prior.intrinsic(z, to_disc(t)))(t)
-    # cov(z, t) = -X_g S^-1
-    mixed = -jnp.einsum("nok,nkg,gh,nph->nop", by_z, x_cross, t_covariance, by_g)
+    # cov(z, t) = -answer cov(t)
+    mixed = -jnp.einsum("nok,nkg,gh,nph->nop", by_z, answer, t_covariance, by_g)
     covariance = (
         jnp.einsum("nok,nkl,npl->nop", by_z, z_covariance, by_z)
         + mixed
         + mixed.swapaxes(1, 2)
         + jnp.einsum("nog,gh,nph->nop", by_g, t_covariance, by_g)
     )
-    return Mode(
-        shear=shear,
-        shear_covariance=by_t @ t_covariance @ by_t.T,
-        parameters=prior.intrinsic(z, shear),
-        covariance=covariance,
-        model_adu=state.laplace.model,
-        shear_move=state.moves.shear,
-        source_move=state.moves.source,
-        converged=state.converged,
-        history=state.history,
-    )
+    return shear, by_t @ t_covariance @ by_t.T, prior.intrinsic(z, shear), covariance

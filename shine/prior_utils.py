@@ -13,14 +13,18 @@ Schneider 1997), which is where the shear g enters: the pixels know s alone.
 The mode is that of the density in (log) flux, (log) size, intrinsic ellipticity, offset and shear.
 """
 
+from dataclasses import replace
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Bool, Float, Int
 
 from shine.config import LogNormal, Normal, Priors
 
+# Samples of observed shapes must cover all shears and dispersions that are asked of them later.
+INTERIM_WIDENING = 1.4
 POINT_HLR_ARCSEC = 1e-4  # a star: far below any pixel
 
 
@@ -37,6 +41,9 @@ class SourcePrior(eqx.Module):
     start: Float[Array, "n 6"]  # coordinates of the catalogue's values, round
     lensed: Bool[Array, "n"]  # carries shear: its intrinsic shape is e = s (-) g, else e = s
     point: Bool[Array, "n"]  # a star: no size, no shape
+    # Whether the residual is that of the density in the coordinates z, rather than in the
+    # parameters: the density that samples follow, and not the mode that people expect.
+    in_coordinates: bool = eqx.field(static=True, default=False)
 
     @classmethod
     def build(cls, priors: Priors, catalogue: "CatalogueValues") -> "SourcePrior":
@@ -60,6 +67,34 @@ class SourcePrior(eqx.Module):
             point=catalogue.point,
         )
 
+    def rows(self, index: Int[np.ndarray, "k"]) -> "SourcePrior":
+        """The priors of some of the sources (host arrays); index -1 stands for no source.
+
+        No source is a star without light, whatever its other values.
+        """
+        n = len(self.lensed)
+        chosen = jax.tree.map(
+            lambda a: np.asarray(a)[index] if np.ndim(a) and len(a) == n else a, self
+        )
+        return eqx.tree_at(
+            lambda prior: (prior.lensed, prior.point),
+            chosen,
+            (chosen.lensed & (index >= 0), chosen.point | (index < 0)),
+        )
+
+    def lensing_only(self, source: Int[np.ndarray, "k"]) -> "SourcePrior":
+        """With no shear carried by other sources than these: what is not seen has no say."""
+        return replace(self, lensed=self.lensed & np.isin(np.arange(len(self.lensed)), source))
+
+    def interim(self) -> "SourcePrior":
+        """The prior under which samples are drawn: of observed shapes, in the coordinates."""
+        return replace(self, in_coordinates=True)
+
+    @property
+    def interim_sigma(self) -> Float[Array, "n"]:
+        """Dispersion of the observed shapes under which samples are drawn."""
+        return self.ellipticity_sigma * jnp.where(self.lensed, INTERIM_WIDENING, 1.0)
+
     def observed(self, z: Float[Array, "n 6"]) -> Float[Array, "n 6"]:
         """Flux, half-light radius, observed shape and offset: what `shine.render` draws."""
         flux = _link(self.flux_kind, self.flux, z[:, 0])
@@ -79,12 +114,25 @@ class SourcePrior(eqx.Module):
         shape = to_disc(z[:, 2:4])
         shape = jnp.where(self.lensed[:, None], unlens(shape, shear), shape)
         ellipticity = shape / self.ellipticity_sigma
+        if self.in_coordinates:
+            ellipticity = _with_measure(z[:, 2:4], self.interim_sigma[:, None])
         # A star's shape coordinates do nothing: hold them at zero.
         ellipticity = jnp.where(self.point[:, None], z[:, 2:4], ellipticity)
         hlr = jnp.where(self.point, z[:, 1], _flat_or_unit(self.hlr_kind, z[:, 1]))
         return jnp.column_stack(
             [_flat_or_unit(self.flux_kind, z[:, 0]), hlr, ellipticity, z[:, 4:]]
         )
+
+    def log_measure(self, z: Float[Array, "n 6"]) -> Float[Array, "n"]:
+        """Log of |d(parameters) / dz|, as far as it varies, of the priors flat in a parameter.
+
+        With `in_coordinates`, -|residual|^2 / 2 + log_measure is the log density in z.
+        """
+        flat = jax.nn.log_sigmoid(z) + jax.nn.log_sigmoid(-z)
+        total = flat[:, 0] if self.flux_kind == "Uniform" else jnp.zeros_like(z[:, 0])
+        if self.hlr_kind == "Uniform":
+            total += jnp.where(self.point, 0.0, flat[:, 1])
+        return total
 
 
 class CatalogueValues(eqx.Module):
@@ -111,6 +159,20 @@ def unlens(shape: Float[Array, "n 2"], shear: Float[Array, "2"]) -> Float[Array,
 def to_disc(t: Float[Array, "*n 2"]) -> Float[Array, "*n 2"]:
     """Map the plane onto the open unit disc; the identity to second order at the centre."""
     return t * jax.lax.rsqrt(1.0 + jnp.sum(t**2, axis=-1, keepdims=True))
+
+
+def _with_measure(t: Float[Array, "n 2"], sigma: Array) -> Float[Array, "n 2"]:
+    """Residual of the density exp(-|s|^2 / 2 sigma^2) in the disc as seen in the plane.
+
+    The map s(t) shrinks areas by (1 + |t|^2)^-2, so that half the squared residual is
+    |s|^2 / (2 sigma^2) + 2 log(1 + |t|^2).
+    """
+    radius2 = jnp.sum(t**2, axis=-1, keepdims=True)
+    # log(1 + x) / x, regular at 0
+    small = radius2 < 1e-4
+    safe = jnp.where(small, 1.0, radius2)
+    relative = jnp.where(small, 1.0 - 0.5 * radius2, jnp.log1p(safe) / safe)
+    return t * jnp.sqrt(1.0 / (sigma**2 * (1.0 + radius2)) + 4.0 * relative)
 
 
 def _columns(prior, catalogue_value: np.ndarray) -> np.ndarray:

@@ -1,169 +1,264 @@
-"""Rendering of single stamps in Fourier space: profile x PSF x phase, one inverse real FFT.
+"""Rendering of stamps in Fourier space: profile x PSF x phase, one inverse real FFT per stamp.
 
 A stamp is an N x N cut-out of a detector quadrant, indexed [y, x]; the centre of its first pixel
-is (0, 0). A galaxy is a circular profile, sheared and placed on the sky in the tangent frame
-(u = west, v = north, arcsec); the source's local Jacobian J = d(u, v)/d(x, y) takes it to pixels.
-The observed parameters of a source are, in this order,
+is (0, 0). It shows the c sources of one blend (c = 1 for an isolated one), added up before the FFT.
+A source is a circular profile, sheared and placed on the sky in the tangent frame (u = west,
+v = north, arcsec); the stamp's local Jacobian J = d(u, v)/d(x, y) takes it to pixels. The observed
+parameters of a source are, in this order,
 
     flux (uJy), half-light radius (arcsec), s1, s2, offset u, offset v (arcsec)
 
 where s is the **observed** (lensed) shape. It acts as the area-preserving shear
 S = [[1 + s1, s2], [s2, 1 - s1]] / sqrt(1 - |s|^2), GalSim's reduced-shear convention.
+
+On the detector a source is given by its six **pixel parameters**: flux (ADU), the tensor
+T = hlr^2 J^-1 S^2 J^-T (pixel^2) of its size and shape, T_xx, T_xy, T_yy, and its position x, y.
+Its transform is flux psf(k) F(k^T T k) exp(-i k.x), so that all first and second derivatives by
+them are this transform times powers of k. The chain rule does the rest.
+
+The PSF's transform may cover a plane f times wider than the stamp's own (|k| up to f pi per
+pixel): what lies beyond is folded back, as sampling the image by pixels does (aliasing).
 """
 
-from collections.abc import Callable
+from typing import NamedTuple
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-import scipy.fft
 from jaxtyping import Array, Complex, Float
 
+from shine.profiles import Profile
+
 N_PARAMETERS = 6
-HLR_OVER_SCALE = 1.6783469900166605  # exponential disc: half-light radius / scale radius
-# A profile maps q = (|k| half-light radius)^2 to its Fourier transform at unit flux.
-Profile = Callable[[Array], Array]
-
-
-def exponential(q: Array) -> Array:
-    """Transform of the exponential disc, (1 + k^2 r_scale^2)^(-3/2) (Freeman 1970 profile)."""
-    t = 1.0 + q / HLR_OVER_SCALE**2
-    return jax.lax.rsqrt(t) / t
-
-
-PROFILES: dict[str, Profile] = {"exponential": exponential}
 
 
 class StampFrame(eqx.Module):
-    """Where and through what one source is seen in one quadrant (or a batch, leading axis)."""
+    """Where and through what one blend is seen in one quadrant (or a batch, leading axis)."""
 
     inverse_jacobian: Float[Array, "*m 2 2"]  # d(x, y)/d(u, v), pixel per arcsec
-    centre: Float[Array, "*m 2"]  # catalogue position (x, y) in the stamp, pixels
+    centre: Float[Array, "*m c 2"]  # catalogue positions (x, y) in the stamp, pixels
     adu_per_ujy: Float[Array, "*m"]
-    psf_hat: Complex[
-        Array, "*m n half"
-    ]  # rfft2 of the effective PSF (pixel included), centred on 0
+    # rfft2 of the effective PSF (pixel included), centred on 0; f n rows, f n / 2 + 1 columns
+    psf_hat: Complex[Array, "*m fn half"]
 
 
-def render(profile: Profile, frame: StampFrame, observed: Float[Array, "6"]) -> Float[Array, "n n"]:
-    """One stamp in ADU."""
-    unit_hat, _ = _transform(profile, frame, observed)
-    size = frame.psf_hat.shape[0]
-    return jnp.fft.irfft2(unit_hat * observed[0], s=(size, size))
+class Galaxies(eqx.Module):
+    """The c sources of one blend (or a batch, leading axis)."""
+
+    observed: Float[Array, "*m c 6"]
+    coefficients: Float[Array, "*m c p"]  # of their profiles
+    present: Float[Array, "*m c"]  # 1, or 0 for padding, which gives no light
 
 
-def render_jacobian(
-    profile: Profile, frame: StampFrame, observed: Float[Array, "6"]
-) -> tuple[Float[Array, "n n"], Float[Array, "6 n n"]]:
-    """One stamp in ADU and its derivatives by the six observed parameters.
+class Derivatives(NamedTuple):
+    """What pixels say of the c sources of a stamp through its derivatives."""
 
-    The derivatives are products in Fourier space, so they cost one inverse FFT each.
+    curvature: Float[Array, "c 6 c 6"]  # sum of weight x product of two first derivatives
+    pull: Float[Array, "c 6"]  # first derivatives of sum(pull x stamp)
+    bend: Float[Array, "c 6 6"]  # second ones; those by two different sources are zero
+
+
+def render(
+    profile: Profile, size: int, frame: StampFrame, galaxies: Galaxies
+) -> Float[Array, "n n"]:
+    """One stamp of `size` n in ADU."""
+    waves = _waves(frame, size)
+
+    def one(total: Array, source) -> tuple[Array, None]:
+        pixel, coefficients = source
+        value = pixel[0] * profile.transform(_argument(waves, pixel), coefficients)
+        return total + _base(frame, waves, pixel) * value, None
+
+    sources = (_pixel_parameters(frame, galaxies), galaxies.coefficients)
+    total, _ = _for_each(one, jnp.zeros_like(frame.psf_hat), sources)
+    return _to_pixels(total, size)
+
+
+def render_derivatives(
+    profile: Profile, frame: StampFrame, galaxies: Galaxies, pixels: Float[Array, "2 n n"]
+) -> Derivatives:
+    """First and second derivatives of a stamp by the observed parameters, summed over its pixels.
+
+    `pixels` are the weight of each pixel and the pull on it (weight times misfit). First
+    derivatives cost one inverse FFT each, all second ones a single FFT, that of the pull
+    (Parseval's theorem).
     """
-    unit_hat, parts = _transform(profile, frame, observed)
-    ku, kv, k_squared, stretched, _, slope_hat = parts
-    flux, hlr, s1, s2 = observed[0], observed[1], observed[2], observed[3]
-    flux_hat = unit_hat * flux
-    by_shape = 2.0 * hlr**2 / (1.0 - s1**2 - s2**2)
-    slope = slope_hat * flux
-    hats = jnp.stack(
-        [
-            unit_hat,
-            slope * (2.0 * hlr * stretched),
-            slope * (by_shape * (s1 * (k_squared + stretched) + ku**2 - kv**2)),
-            slope * (by_shape * (s2 * (k_squared + stretched) + 2.0 * ku * kv)),
-            flux_hat * (-1j * ku),
-            flux_hat * (-1j * kv),
-        ]
-    )
-    size = frame.psf_hat.shape[0]
-    stamps = jnp.fft.irfft2(hats, s=(size, size))
-    return stamps[0] * flux, stamps
-
-
-def render_bend(
-    profile: Profile, frame: StampFrame, observed: Float[Array, "6"], pull: Float[Array, "n n"]
-) -> Float[Array, "6 6"]:
-    """Second derivatives by the observed parameters of sum(pull x stamp).
-
-    Evaluated in Fourier space by Parseval's theorem: one FFT, of `pull`.
-    """
-    size = pull.shape[0]
-    _, (ku, kv, k_squared, stretched, base, _) = _transform(profile, frame, observed)
-    flux, hlr, s = observed[0], observed[1], observed[2:4]
-    q = hlr**2 * stretched
+    weight, pull = pixels
+    size = weight.shape[0]
+    waves = _waves(frame, size)
+    columns = frame.psf_hat.shape[1]
     # a column of the half plane stands for its mirror image too, but for the first and the last
-    twice = jnp.full(base.shape[1], 2.0).at[0].set(1.0).at[-1].set(1.0)
-    weight = jnp.conj(jnp.fft.rfft2(pull)) * base * twice / size**2
+    twice = jnp.full(columns, 2.0).at[0].set(1.0).at[-1].set(1.0)
+    pull_hat = jnp.conj(_unfolded(jnp.fft.rfft2(pull), columns)) * twice / size**2
 
-    def slope(q: Array) -> Array:
-        return jax.jvp(profile, (q,), (jnp.ones_like(q),))[1]
+    def one(_, source) -> tuple[None, tuple[Array, Array]]:
+        pixel, coefficients = source
+        base = _base(frame, waves, pixel)
+        profiles = _profile_derivatives(profile, coefficients, _argument(waves, pixel))
+        by_place, by_tensor = _first(waves, base, pixel[0], profiles)
+        place, tensor = _to_pixels(by_place, size), _to_pixels(by_tensor, size)
+        first = jnp.concatenate([place[:1], tensor, place[1:]])
+        return None, (first, _second(waves, pull_hat * base, pixel[0], profiles))
 
-    value = weight * profile(q)
-    first, second = (weight * f for f in jax.jvp(slope, (q,), (jnp.ones_like(q),)))
-    k = jnp.stack([ku, kv])
-    # derivatives of |S k|^2 by s
-    turned = jnp.stack([ku**2 - kv**2, 2.0 * ku * kv])
-    norm = 1.0 - jnp.sum(s**2)
-    by_s = 2.0 * (s[:, None, None] * (k_squared + stretched) + turned) / norm
-    mixed = s[:, None, None, None] * by_s
-    by_ss = 2.0 * (mixed + mixed.swapaxes(0, 1)) / norm
-    by_ss += 2.0 * (k_squared + stretched) / norm * jnp.eye(2)[:, :, None, None]
-    # ... and of q = hlr^2 |S k|^2 by (hlr, s1, s2)
-    by_a = jnp.concatenate([2.0 * hlr * stretched[None], hlr**2 * by_s])
-    by_ab = jnp.zeros((3, 3, *q.shape)).at[0, 0].set(2.0 * stretched)
-    by_ab = by_ab.at[0, 1:].set(2.0 * hlr * by_s).at[1:, 0].set(2.0 * hlr * by_s)
-    by_ab = by_ab.at[1:, 1:].set(hlr**2 * by_ss)
+    pixel = _pixel_parameters(frame, galaxies)
+    _, (stamps, bend) = _for_each(one, None, (pixel, galaxies.coefficients))
+    rows = stamps.reshape(-1, size**2)
+    curvature = ((rows * weight.ravel()) @ rows.T).reshape(-1, 6, len(pixel), 6)
+    pull_pixel = (rows @ pull.ravel()).reshape(-1, 6)
+    chain, chain_2 = _chain_rule(frame, galaxies)
+    return Derivatives(
+        curvature=jnp.einsum("cpo,cpdq,dqr->codr", chain, curvature, chain),
+        pull=jnp.einsum("cpo,cp->co", chain, pull_pixel),
+        bend=jnp.einsum("cpo,cpq,cqr->cor", chain, bend, chain)
+        + jnp.einsum("cp,cpor->cor", pull_pixel, chain_2),
+    )
 
-    def total(terms: Array) -> Array:
-        return jnp.sum(terms, axis=(-2, -1))
 
-    flux_a, flux_k = total(first.real * by_a), total(value.imag * k)
-    a_b = flux * total(second.real * by_a[:, None] * by_a[None] + first.real * by_ab)
-    a_k = flux * total(first.imag * by_a[:, None] * k[None])
-    k_k = -flux * total(value.real * k[:, None] * k[None])
+class _Waves(NamedTuple):
+    """The wave vectors of a stamp's half plane, rad per pixel."""
+
+    x: Float[np.ndarray, "1 columns"]
+    y: Float[np.ndarray, "rows 1"]
+
+
+class _ProfileDerivatives(NamedTuple):
+    """A profile's transform F(q) and its derivatives at every wave."""
+
+    zeroth: Array
+    first: Array
+    second: Array
+
+
+def _for_each(function, carry, sources):
+    """Scan over the sources of a stamp; a single one needs no loop."""
+    if len(sources[0]) == 1:
+        carry, result = function(carry, jax.tree.map(lambda a: a[0], sources))
+        return carry, jax.tree.map(lambda a: a[None], result)
+    return jax.lax.scan(function, carry, sources)
+
+
+def _waves(frame: StampFrame, size: int) -> _Waves:
+    # NumPy's: they and their powers are constants of the compiled program
+    rows = frame.psf_hat.shape[0]
+    unit = 2.0 * np.pi * (rows // size)
+    kind = frame.adu_per_ujy.dtype
+    x, y = unit * np.fft.rfftfreq(rows)[None, :], unit * np.fft.fftfreq(rows)[:, None]
+    return _Waves(x.astype(kind), y.astype(kind))
+
+
+def _to_pixel_parameters(
+    frame: StampFrame, observed: Float[Array, "6"], centre: Float[Array, "2"]
+) -> Float[Array, "6"]:
+    flux, hlr, s1, s2 = observed[:4]
+    squared = 1.0 + s1**2 + s2**2
+    stretch = jnp.array([[squared + 2.0 * s1, 2.0 * s2], [2.0 * s2, squared - 2.0 * s1]])
+    inverse = frame.inverse_jacobian
+    tensor = inverse @ (stretch * (hlr**2 / (1.0 - s1**2 - s2**2))) @ inverse.T
+    x, y = centre + inverse @ observed[4:6]
+    return jnp.stack([flux * frame.adu_per_ujy, tensor[0, 0], tensor[0, 1], tensor[1, 1], x, y])
+
+
+def _pixel_parameters(frame: StampFrame, galaxies: Galaxies) -> Float[Array, "c 6"]:
+    lit = galaxies.observed.at[:, 0].multiply(galaxies.present)
+    return jax.vmap(lambda o, centre: _to_pixel_parameters(frame, o, centre))(lit, frame.centre)
+
+
+def _chain_rule(frame: StampFrame, galaxies: Galaxies) -> tuple[Array, Array]:
+    """First (c, 6, 6) and second (c, 6, 6, 6) derivatives of the pixel parameters."""
+
+    def own(observed: Array, centre: Array, present: Array) -> Array:
+        return _to_pixel_parameters(frame, observed, centre) * present
+
+    arguments = (galaxies.observed, frame.centre, galaxies.present)
+    return jax.vmap(jax.jacfwd(own))(*arguments), jax.vmap(jax.hessian(own))(*arguments)
+
+
+def _argument(waves: _Waves, pixel: Float[Array, "6"]) -> Float[Array, "rows columns"]:
+    """q = k^T T k."""
+    xx, xy, yy = pixel[1:4]
+    return xx * waves.x**2 + (2.0 * xy * waves.x + yy * waves.y) * waves.y
+
+
+def _base(
+    frame: StampFrame, waves: _Waves, pixel: Float[Array, "6"]
+) -> Complex[Array, "rows columns"]:
+    """The transform without the profile."""
+    phase_y = jnp.exp(-1j * waves.y * pixel[5])
+    return frame.psf_hat * (jnp.exp(-1j * waves.x * pixel[4]) * phase_y)
+
+
+def _profile_derivatives(profile: Profile, coefficients: Array, q: Array) -> _ProfileDerivatives:
+    def value(q: Array) -> Array:
+        return profile.transform(q, coefficients)
+
+    def with_slope(q: Array) -> tuple[Array, Array]:
+        return jax.jvp(value, (q,), (jnp.ones_like(q),))
+
+    (zeroth, first), (_, second) = jax.jvp(with_slope, (q,), (jnp.ones_like(q),))
+    return _ProfileDerivatives(zeroth, first, second)
+
+
+def _first(
+    waves: _Waves, base: Array, flux: Array, profiles: _ProfileDerivatives
+) -> tuple[Array, Array]:
+    """Transforms of the stamp's derivatives: by flux and position (3, ...), and by T (3, ...)."""
+    one = np.ones_like(waves.x * waves.y)
+    turned = np.stack([one, -1j * waves.x * one, -1j * waves.y * one]).astype(base.dtype)
+    squared = np.stack([waves.x**2 * one, 2.0 * waves.x * waves.y, waves.y**2 * one])
+    # Worked out once, not again for each product
+    unit, slope = jax.lax.optimization_barrier((base * profiles.zeroth, base * profiles.first))
+    by_flux = jnp.stack([jnp.ones_like(flux), flux, flux])
+    return unit * turned * by_flux[:, None, None], slope * squared * flux
+
+
+# T_xx, T_xy, T_yy stand with k_x^2, 2 k_x k_y, k_y^2 in q: their factors, and the powers of k_y in
+# the products of any two of them (or of x and y, which stand with k_x and k_y)
+_FACTOR = np.array([1.0, 2.0, 1.0], np.float32)
+_ORDER = np.add.outer(np.arange(3), np.arange(3)).astype(np.int32)
+
+
+def _second(
+    waves: _Waves, pulled: Array, flux: Array, profiles: _ProfileDerivatives
+) -> Float[Array, "6 6"]:
+    """Second derivatives by the pixel parameters: moments of the pulled transform over k."""
+
+    def moments(field: Array, degree: int) -> Array:
+        """Sums (degree + 1,) over k of field x k_x^(degree - i) k_y^i."""
+        power = np.arange(degree + 1, dtype=waves.x.dtype)[:, None, None]
+        monomials = waves.x ** (degree - power) * waves.y**power
+        # on a CPU several times faster than a product of small matrices
+        return jnp.sum(field * monomials, axis=(1, 2))
+
+    even, odd = pulled.real, pulled.imag
+    quartic, mixed = moments(even * profiles.second, 4), moments(odd * profiles.first, 3)
+    flux_tensor = moments(even * profiles.first, 2) * _FACTOR
+    flux_place = moments(odd * profiles.zeroth, 1)
+    places = -moments(even * profiles.zeroth, 2)[_ORDER[:2, :2]]
+    tensors = quartic[_ORDER] * (_FACTOR[:, None] * _FACTOR)
+    tensor_place = mixed[_ORDER[:, :2]] * _FACTOR[:, None]
     return jnp.block(
         [
-            [jnp.zeros((1, 1)), flux_a[None], flux_k[None]],
-            [flux_a[:, None], a_b, a_k],
-            [flux_k[:, None], a_k.T, k_k],
+            [jnp.zeros((1, 1)), flux_tensor[None], flux_place[None]],
+            [flux_tensor[:, None], flux * tensors, flux * tensor_place],
+            [flux_place[:, None], flux * tensor_place.T, flux * places],
         ]
     )
 
 
-def _transform(profile: Profile, frame: StampFrame, observed: Float[Array, "6"]):
-    """The stamp's transform at unit flux, and what its derivatives share with it."""
-    hlr, s1, s2 = observed[1], observed[2], observed[3]
-    size = frame.psf_hat.shape[0]
-    kx = 2.0 * jnp.pi * jnp.fft.rfftfreq(size)[None, :]
-    ky = 2.0 * jnp.pi * jnp.fft.fftfreq(size)[:, None]
-    inverse = frame.inverse_jacobian
-    # k is a covector: k_sky = J^-T k_pixel.
-    ku = inverse[0, 0] * kx + inverse[1, 0] * ky
-    kv = inverse[0, 1] * kx + inverse[1, 1] * ky
-    k_squared = ku**2 + kv**2
-    # |S k|^2, multiplied out
-    stretched = (
-        k_squared * (1.0 + s1**2 + s2**2) + 2.0 * (s1 * (ku**2 - kv**2) + 2.0 * s2 * ku * kv)
-    ) / (1.0 - s1**2 - s2**2)
-    q = hlr**2 * stretched
-    value, slope = jax.jvp(profile, (q,), (jnp.ones_like(q),))
-    position = frame.centre + inverse @ observed[4:6]
-    phase = jnp.exp(-1j * kx * position[0]) * jnp.exp(-1j * ky * position[1])
-    base = frame.psf_hat * phase * frame.adu_per_ujy
-    return base * value, (ku, kv, k_squared, stretched, base, base * slope)
+def _to_pixels(hat: Complex[Array, "*b fn half"], size: int) -> Float[Array, "*b n n"]:
+    """Image at the pixels' centres: fold the aliases, then transform back."""
+    if hat.shape[-2] == 2 * size:
+        half = size // 2
+        mirrored = jnp.conj(jnp.roll(hat[..., ::-1, : half - 1 : -1], 1, axis=-2))
+        hat = hat[..., : half + 1] + mirrored
+        hat = hat[..., :size, :] + hat[..., size:, :]
+    return jnp.fft.irfft2(hat, s=(size, size))
 
 
-def psf_transform(stamps: np.ndarray, size: int) -> np.ndarray:
-    """Transform (..., n, n // 2 + 1) of odd-sized PSF stamps (..., p, p), complex64.
-
-    They are zero-padded to n = `size` and centred on pixel (0, 0). Runs on the host: each quadrant
-    has another number of stamps, and JAX would compile for each.
-    """
-    width = stamps.shape[-1]
-    if width % 2 == 0 or width > size:
-        raise ValueError(f"PSF stamps must be odd and at most {size} px wide, found {width}")
-    padded = np.zeros((*stamps.shape[:-2], size, size), np.float32)
-    padded[..., :width, :width] = stamps
-    half = width // 2
-    return scipy.fft.rfft2(np.roll(padded, (-half, -half), axis=(-2, -1)))
+def _unfolded(hat: Complex[Array, "n half"], columns: int) -> Complex[Array, "fn columns"]:
+    """A stamp's transform continued periodically over the wide half plane."""
+    if columns == hat.shape[1]:
+        return hat
+    mirrored = jnp.conj(jnp.roll(hat[::-1, -2::-1], 1, axis=0))
+    return jnp.tile(jnp.concatenate([hat, mirrored], axis=1), (2, 1))

@@ -10,9 +10,12 @@ from numpy.typing import NDArray
 
 from shine.errors import ResultError
 
-SCHEMA_VERSION = "1"
+SCHEMA_VERSION = "2"
 PARAMETERS = ("FLUX", "HALF_LIGHT_RADIUS", "E1", "E2", "OFFSET_U", "OFFSET_V")
 N_COVARIANCE = len(PARAMETERS) * (len(PARAMETERS) + 1) // 2
+
+# Samples are stored as whole numbers of these parts: finer than any noise, and two bytes each
+SHAPE_STEPS, LOG_WEIGHT_STEPS = 32767, 1000
 
 CONVENTIONS = (
     "u = west, v = north on the tangent plane at each position (GalSim's convention); g1 > 0 "
@@ -53,7 +56,7 @@ SHEAR_COLUMNS = (
         "CONVERGENCE",
         pa.float32(),
         "",
-        "how far the last step moved the shear, in its errors (method map)",
+        "in errors of the shear: its last move (method map) or its Monte Carlo error",
         True,
     ),
     Column("STATUS", pa.int8(), "", "what became of the sub-tile: shine.errors.Status"),
@@ -62,6 +65,14 @@ SHEAR_COLUMNS = (
     Column("N_QUADRANTS", pa.int32(), "", "detector quadrants used"),
     Column("N_PIXELS", pa.int64(), "", "unmasked pixels used"),
     Column("CHI2", pa.float64(), "", "chi-square of those pixels at the estimate", True),
+    Column(
+        "ELLIPTICITY_SIGMA",
+        pa.float32(),
+        "",
+        "dispersion of each component of the intrinsic ellipticities, where inferred",
+        True,
+    ),
+    Column("ELLIPTICITY_SIGMA_ERR", pa.float32(), "", "its standard deviation", True),
 )
 
 
@@ -72,7 +83,7 @@ def _parameter(name: str, unit: str, description: str) -> tuple[Column, ...]:
             f"{name}_ERR",
             pa.float32(),
             unit,
-            f"standard deviation of {name}, near neighbours held fixed",
+            f"standard deviation of {name}",
             True,
         ),
     )
@@ -97,10 +108,27 @@ SOURCE_COLUMNS = (
         f"upper triangle, row by row, of the covariance of {', '.join(PARAMETERS)}",
         True,
     ),
-    Column("CHI2", pa.float32(), "", "chi-square of the pixels in its stamps", True),
-    Column("N_PIXELS", pa.int32(), "", "unmasked pixels in its stamps"),
+    Column("CHI2", pa.float32(), "", "chi-square of the pixels in its blend's stamps", True),
+    Column("N_PIXELS", pa.int32(), "", "unmasked pixels in its blend's stamps"),
     Column("N_EXPOSURES", pa.int16(), "", "exposures that see it"),
     Column("FLAGS", pa.int32(), "", "bits of shine.errors.SourceFlag"),
+    Column("BLEND", pa.int32(), "", "sources of one number were fitted together", True),
+    Column("EFFECTIVE_SAMPLES", pa.float32(), "", "effective number of its samples", True),
+    Column(
+        "SHAPE_SAMPLES",
+        pa.list_(pa.int16()),
+        "1/32767",
+        "samples of its observed shape: s1 and s2 of the first, of the second, ... (marginal)",
+        True,
+    ),
+    Column(
+        "SAMPLE_LOG_WEIGHT",
+        pa.list_(pa.int16()),
+        "1/1000",
+        "natural log of each sample's weight, free of any prior on the shape; the same for all "
+        "members of a blend; shine.reinfer reads it",
+        True,
+    ),
 )
 
 

@@ -16,15 +16,17 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from shine.atomic import write_atomically
 from shine.errors import InputError, ResultError, Status, explain
 from shine.provenance import Provenance
 from shine.result_schema import (
     CONVENTIONS,
+    LOG_WEIGHT_STEPS,
     PARAMETERS,
     SCHEMA_VERSION,
+    SHAPE_STEPS,
     SHEAR_COLUMNS,
     SHEAR_SCHEMA,
     SOURCE_COLUMNS,
@@ -72,6 +74,17 @@ class ShearResult:
     n_quadrants: int = 0
     n_pixels: int = 0
     chi2: float | None = None
+    ellipticity_sigma: float | None = None
+    ellipticity_sigma_err: float | None = None
+
+
+@dataclass(frozen=True)
+class SampleColumns:
+    """K samples of each of n sources; a source without any has no finite weight."""
+
+    shape: NDArray[np.complexfloating]  # (n, K) observed s1 + i s2
+    log_weight: NDArray[np.floating]  # (n, K)
+    effective: NDArray[np.floating]  # (n,) effective number of samples
 
 
 @dataclass(frozen=True)
@@ -93,6 +106,8 @@ class SourceResults:
     n_pixels: ArrayLike
     n_exposures: ArrayLike
     flags: ArrayLike
+    blend: ArrayLike
+    samples: SampleColumns | None = None
 
     @classmethod
     def empty(cls) -> SourceResults:
@@ -109,6 +124,7 @@ class SourceResults:
             n_pixels=none,
             n_exposures=none,
             flags=none,
+            blend=none,
         )
 
 
@@ -217,8 +233,10 @@ def _source_table(sources: SourceResults, shear: ShearResult) -> pa.Table:
     columns: dict[str, ArrayLike] = {"COVARIANCE": covariance[:, *np.triu_indices(n_parameters)]}
     for i, name in enumerate(PARAMETERS):
         columns |= {name: parameters[:, i], f"{name}_ERR": np.sqrt(variances[:, i])}
-    arrays = {}
+    arrays = _sample_arrays(sources.samples, n_sources)
     for column in SOURCE_COLUMNS:
+        if column.name in arrays:
+            continue
         if column.name in columns:
             values = columns[column.name]
         elif hasattr(sources, _attribute(column)):
@@ -229,6 +247,33 @@ def _source_table(sources: SourceResults, shear: ShearResult) -> pa.Table:
             raise ResultError(f"{column.name}: {len(values)} values for {n_sources} sources")
         arrays[column.name] = arrow_array(column, np.ma.asarray(values))
     return pa.table(arrays, schema=SOURCE_SCHEMA)
+
+
+def _sample_arrays(samples: SampleColumns | None, n: int) -> dict[str, pa.Array]:
+    """The columns of samples as whole numbers, the best of each source's weights being 0."""
+    if samples is None:
+        kinds = {column.name: column.type for column in SOURCE_COLUMNS}
+        names = ("EFFECTIVE_SAMPLES", "SHAPE_SAMPLES", "SAMPLE_LOG_WEIGHT")
+        return {name: pa.nulls(n, kinds[name]) for name in names}
+    real = np.isfinite(samples.log_weight)
+    none = ~real.any(axis=1)
+    top = np.max(samples.log_weight, axis=1, where=real, initial=-np.inf)
+    relative = np.where(real, samples.log_weight - np.where(none, 0.0, top)[:, None], 0.0)
+    weight = np.round(np.maximum(LOG_WEIGHT_STEPS * relative, -32767)).astype(np.int16)
+    pair = np.stack([samples.shape.real, samples.shape.imag], axis=-1)
+    shape = np.round(SHAPE_STEPS * pair).astype(np.int16)
+    count = real.sum(axis=1)
+
+    def lists(values: NDArray, per_sample: int) -> pa.Array:
+        ends = np.append(0, np.cumsum(per_sample * count)).astype(np.int32)
+        offsets = pa.array(ends, mask=np.append(none, False))
+        return pa.ListArray.from_arrays(offsets, pa.array(values.ravel()))
+
+    return {
+        "EFFECTIVE_SAMPLES": pa.array(samples.effective.astype(np.float32), mask=none),
+        "SHAPE_SAMPLES": lists(shape[real], 2),
+        "SAMPLE_LOG_WEIGHT": lists(weight[real], 1),
+    }
 
 
 def _attribute(column: Column) -> str:

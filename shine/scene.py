@@ -1,141 +1,197 @@
-"""The scene: all sources of a sub-tile in all the quadrants that saw them, as batched arrays.
+"""The scene: all blends of a sub-tile in all the quadrants that saw them, as batched arrays.
 
-Only (source, quadrant) pairs that overlap exist. Pairs of one stamp size form a `Tier`. The pixels
-that any stamp covers, over all quadrants, form one compact vector; each stamp knows the place of
-its pixels in it. So blends share pixels exactly, stamps are clipped at a detector's edge and at
-masked pixels by construction, and nothing of full-frame size enters the inference. The vector's
-last entry is a dump for pixels outside a quadrant or masked; it has weight 0.
+Only (blend, quadrant) pairs that overlap exist: the views. Views of one stamp size and one number
+of members form a `Tier`. The pixels that any stamp covers, over all quadrants, form one compact
+vector; each stamp knows the place of its pixels in it. So neighbours share pixels exactly, stamps
+are clipped at a detector's edge and at masked pixels by construction, and nothing of full-frame
+size enters the inference. The vector's last entry is a dump for pixels outside a quadrant or
+masked; it has weight 0.
+
+The work is done in chunks of views: a chunk holds all the views of each of its blends, and its
+shapes depend on the tier's stamp size and number of members alone. So a program compiled for one
+sub-tile serves them all, and sources that have converged can be left out.
 """
 
-import equinox as eqx
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import NamedTuple
+
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int
+import numpy as np
+from jaxtyping import Array, Bool, Float, Int
 
-from shine import render
-from shine.render import Profile, StampFrame
+from shine.profiles import Profile
+from shine.render import Galaxies, StampFrame
 
 
-class Tier(eqx.Module):
-    """The m pairs drawn with stamps of one size."""
+@dataclass(frozen=True)
+class Tier:
+    """The m views drawn with stamps of n x n pixels, each of a blend of c sources."""
 
-    frame: StampFrame  # (m, ...)
-    source: Int[Array, "m"]  # row of the source; padding points at the last, unused row
+    size: int
+    frame: StampFrame  # (m, ...); the last one is padding
     pixel: Int[Array, "m n*n"]  # place of each stamp pixel in the scene's vector
-
-    @property
-    def size(self) -> int:
-        """Stamp width in pixels."""
-        return self.frame.psf_hat.shape[-2]
+    # On the host: the blends of this tier (b,), and their views first[i] ... first[i + 1] - 1
+    blend: np.ndarray
+    first: np.ndarray
 
 
-Stamps = tuple[Float[Array, "m n*n"], ...]  # one array per tier
-
-
-class Scene(eqx.Module):
+@dataclass(frozen=True)
+class Scene:
     """What one sub-tile's pixels say: data, weights, and the geometry to model them."""
 
     tiers: tuple[Tier, ...]
     data_adu: Float[Array, "p"]  # background-subtracted
     weight: Float[Array, "p"]  # 1 / variance, ADU^-2; 0 in the dump
-    blend: Int[Array, "n"]  # number of the blend that each source belongs to, below n
-    n_sources: int = eqx.field(static=True)  # rows of the source arrays, padding included
-    profile: Profile = eqx.field(static=True)
+    members: np.ndarray  # (blends, most members) rows of the sources; -1 where none
+    coefficients: np.ndarray  # (n, k) of the sources' profiles
+    profile: Profile
 
-    def draw(self, observed: Float[Array, "n 6"]) -> tuple[Float[Array, "p"], Stamps]:
-        """The model image in ADU at every pixel of the vector, and the stamps it is the sum of."""
-        total = jnp.zeros_like(self.data_adu)
-        stamps = []
-        for tier in self.tiers:
-            drawn = self._map(tier, observed, lambda f, o: render.render(self.profile, f, o))
-            stamps.append(drawn.reshape(tier.pixel.shape))
-            total = total.at[tier.pixel].add(stamps[-1])
-        return total, tuple(stamps)
+    @property
+    def n_sources(self) -> int:
+        """Rows of the source arrays."""
+        return len(self.coefficients)
 
-    def linearise(self, observed: Float[Array, "n 6"]) -> tuple[Array, "Jacobian"]:
-        """The model image and its derivatives by the observed parameters."""
-        total = jnp.zeros_like(self.data_adu)
-        stamps = []
-        for tier in self.tiers:
-            model, derivatives = self._map(
-                tier, observed, lambda f, o: render.render_jacobian(self.profile, f, o)
-            )
-            total = total.at[tier.pixel].add(model.reshape(tier.pixel.shape))
-            stamps.append(derivatives.reshape(*derivatives.shape[:2], -1))
-        return total, Jacobian(tuple(stamps))
-
-    def bend(self, observed: Float[Array, "n 6"], pixels: Float[Array, "p"]) -> Array:
-        """Second derivatives (n, 6, 6) of sum(pixels x model) by each source's parameters."""
-        total = jnp.zeros((self.n_sources, render.N_PARAMETERS, render.N_PARAMETERS))
-        for tier in self.tiers:
-            pull = pixels[tier.pixel].reshape(-1, tier.size, tier.size)
-            terms = jax.lax.map(
-                lambda triple: render.render_bend(self.profile, *triple),
-                (tier.frame, observed[tier.source], pull),
-                batch_size=_chunk(),
-            )
-            total = total.at[tier.source].add(terms)
-        return total
-
-    def project(self, stamps: Stamps, pixels: Float[Array, "p"]) -> Float[Array, "n"]:
-        """Sum over the pixels of each source's stamps, weighted with `stamps`."""
-        total = jnp.zeros(self.n_sources)
-        for tier, stamp in zip(self.tiers, stamps, strict=True):
-            total = total.at[tier.source].add(jnp.sum(stamp * pixels[tier.pixel], axis=-1))
-        return total
-
-    def sum_per_source(self, pixels: Float[Array, "*b p"]) -> Float[Array, "*b n"]:
-        """Sum over the pixels of each source's stamps."""
-        total = jnp.zeros((*pixels.shape[:-1], self.n_sources))
-        for tier in self.tiers:
-            total = total.at[..., tier.source].add(pixels[..., tier.pixel].sum(axis=-1))
-        return total
-
-    def _map(self, tier: Tier, observed: Array, draw):
-        return jax.lax.map(
-            lambda pair: draw(*pair), (tier.frame, observed[tier.source]), batch_size=_chunk()
+    def on_device(self) -> "Scene":
+        """With everything large where JAX computes."""
+        tiers = tuple(
+            replace(tier, frame=jax.device_put(tier.frame), pixel=jax.device_put(tier.pixel))
+            for tier in self.tiers
         )
+        data_adu, weight = jax.device_put((self.data_adu, self.weight))
+        return replace(self, tiers=tiers, data_adu=data_adu, weight=weight)
 
 
-def _chunk() -> int:
-    # Cache-sized chunks are several times faster on a CPU than one large batch; an accelerator
-    # wants all its threads busy.
-    return 32 if jax.default_backend() == "cpu" else 1024
+class Chunk(NamedTuple):
+    """v views of b blends with c members each; what is padding has no weight and no light."""
+
+    frame: StampFrame  # (v, ...)
+    residual: Float[Array, "v n n"]  # data minus the model of all sources, ADU
+    weight: Float[Array, "v n n"]
+    slot: Int[Array, "v"]  # the blend of each view, below b
+    n_views: Int[Array, ""]  # without padding, which stands behind
+    coefficients: Float[Array, "b c k"]
+    present: Float[Array, "b c"]
+
+    def galaxies(self, observed: Float[Array, "b c 6"]) -> Galaxies:
+        """What each view shows (v, ...)."""
+        batch = Galaxies(observed, self.coefficients, self.present)
+        return jax.tree.map(lambda a: a[self.slot], batch)
 
 
-class Jacobian(eqx.Module):
-    """Derivatives of the model image by the observed parameters, kept stamp by stamp."""
+class Batch(NamedTuple):
+    """Which views and blends of a tier make up one chunk (host arrays)."""
 
-    stamps: tuple[Float[Array, "m 6 n*n"], ...]  # one array per tier
+    tier: int
+    view: np.ndarray  # (v,) rows of the tier; its last row where padded
+    slot: np.ndarray  # (v,)
+    n_views: int  # without padding
+    blend: np.ndarray  # (b,) blends of the scene; -1 where padded
+    source: np.ndarray  # (b, c) rows of the sources; -1 where padded
 
-    def unlinearised(self, scene: Scene, observed: Float[Array, "n 6"]) -> Stamps:
-        """The stamps of the model at the point of linearisation: it is linear in the flux."""
-        return tuple(
-            stamps[:, 0] * observed[tier.source, 0, None]
-            for tier, stamps in zip(scene.tiers, self.stamps, strict=True)
-        )
 
-    def gradient(self, scene: Scene, pixels: Float[Array, "p"]) -> Float[Array, "n 6"]:
-        """J^T pixels."""
-        total = jnp.zeros((scene.n_sources, render.N_PARAMETERS))
-        for tier, stamps in zip(scene.tiers, self.stamps, strict=True):
-            terms = jnp.einsum("mkp,mp->mk", stamps, pixels[tier.pixel])
-            total = total.at[tier.source].add(terms)
-        return total
+def batches(scene: Scene, active: np.ndarray) -> Iterator[Batch]:
+    """Pack the active blends (bool per blend) into chunks."""
+    for k, tier in enumerate(scene.tiers):
+        chosen = np.flatnonzero(active[tier.blend])
+        n_views = np.diff(tier.first)
+        capacity = _capacity(tier)
+        start = 0
+        while start < len(chosen):
+            total = np.cumsum(n_views[chosen[start : start + capacity // 2]])
+            stop = start + max(1, int(np.searchsorted(total, capacity, side="right")))
+            yield _batch(scene, k, chosen[start:stop], capacity)
+            start = stop
 
-    def push(self, scene: Scene, step: Float[Array, "n 6"]) -> Float[Array, "p"]:
-        """J step: the change of the model image."""
-        total = jnp.zeros_like(scene.data_adu)
-        for tier, stamps in zip(scene.tiers, self.stamps, strict=True):
-            terms = jnp.einsum("mkp,mk->mp", stamps, step[tier.source])
-            total = total.at[tier.pixel].add(terms)
-        return total
 
-    def blocks(self, scene: Scene) -> Float[Array, "n 6 6"]:
-        """The diagonal blocks of J^T W J: each source with itself."""
-        total = jnp.zeros((scene.n_sources, render.N_PARAMETERS, render.N_PARAMETERS))
-        for tier, stamps in zip(scene.tiers, self.stamps, strict=True):
-            weight = scene.weight[tier.pixel]
-            terms = jnp.einsum("mkp,mp,mlp->mkl", stamps, weight, stamps)
-            total = total.at[tier.source].add(terms)
-        return total
+def empty_batch(scene: Scene, k: int) -> Batch:
+    """A chunk of a tier that holds nothing."""
+    tier = scene.tiers[k]
+    capacity, n_members = _capacity(tier), tier.frame.centre.shape[1]
+    return Batch(
+        tier=k,
+        view=np.full(capacity, len(tier.pixel) - 1, np.int32),
+        slot=np.zeros(capacity, np.int32),
+        n_views=0,
+        blend=np.full(capacity // 2, -1),
+        source=np.full((capacity // 2, n_members), -1),
+    )
+
+
+def _capacity(tier: Tier) -> int:
+    """Views per chunk: enough for the blend that is seen most often."""
+    capacity = chunk_views(tier.size, tier.frame.centre.shape[1])
+    while capacity < np.diff(tier.first).max(initial=1):
+        capacity *= 2
+    return capacity
+
+
+def _batch(scene: Scene, k: int, chosen: np.ndarray, capacity: int) -> Batch:
+    tier = scene.tiers[k]
+    first, last = tier.first[chosen], tier.first[chosen + 1]
+    views = np.concatenate([np.arange(a, b) for a, b in zip(first, last, strict=True)])
+    slots = np.repeat(np.arange(len(chosen)), last - first)
+    padding = capacity - len(views)
+    n_members = tier.frame.centre.shape[1]
+    blend = np.full(capacity // 2, -1)
+    blend[: len(chosen)] = tier.blend[chosen]
+    source = np.full((len(blend), n_members), -1)
+    source[: len(chosen)] = scene.members[tier.blend[chosen], :n_members]
+    return Batch(
+        tier=k,
+        view=np.append(views, np.full(padding, len(tier.pixel) - 1)).astype(np.int32),
+        slot=np.append(slots, np.zeros(padding)).astype(np.int32),
+        n_views=len(views),
+        blend=blend,
+        source=source,
+    )
+
+
+def chunk_views(size: int, n_members: int) -> int:
+    """Views per chunk: some megabytes of derivatives on a CPU, more to keep an accelerator busy."""
+    budget = 2**19 if jax.default_backend() == "cpu" else 2**24
+    views = budget // (size**2 * n_members)
+    return int(np.clip(2 ** int(np.log2(max(views, 1))), 16, 4096))
+
+
+def gather(scene: Scene, residual: Float[Array, "p"], batch: Batch) -> Chunk:
+    """The pixels and geometry of one chunk."""
+    tier = scene.tiers[batch.tier]
+    frame, residuals, weights = _gather(
+        (tier.frame, tier.pixel), (residual, scene.weight), batch.view
+    )
+    shape = (-1, tier.size, tier.size)
+    return Chunk(
+        frame=frame,
+        residual=residuals.reshape(shape),
+        weight=weights.reshape(shape),
+        slot=batch.slot,
+        n_views=np.int32(batch.n_views),
+        coefficients=scene.coefficients[batch.source],
+        present=(batch.source >= 0).astype(np.float32),
+    )
+
+
+def subtract(
+    scene: Scene,
+    residual: Float[Array, "p"],
+    batch: Batch,
+    change: tuple[Float[Array, "v n n"], Bool[np.ndarray, "v"]],
+) -> Float[Array, "p"]:
+    """The residual once the chosen stamps of a chunk have changed; the old array is consumed."""
+    return _scatter(residual, scene.tiers[batch.tier].pixel, batch.view, change)
+
+
+@jax.jit
+def _gather(tier, vectors, rows):
+    frame, pixel = jax.tree.map(lambda a: a[rows], tier)
+    return (frame, *(vector[pixel] for vector in vectors))
+
+
+@partial(jax.jit, donate_argnums=0)
+def _scatter(residual, pixel, rows, change):
+    stamps, taken = change
+    stamps = jnp.where(taken[:, None], stamps.reshape(len(rows), -1), 0.0)
+    return residual.at[pixel[rows]].add(-stamps)

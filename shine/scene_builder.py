@@ -2,25 +2,43 @@
 
 import math
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import numpy as np
 
-from shine.render import PROFILES, StampFrame, psf_transform
+from shine.profiles import PROFILES
+from shine.psf import psf_transform
+from shine.render import StampFrame
 from shine.scene import Scene, Tier
 
 STAMP_SIZES = (32, 48, 64, 96, 128, 192, 256)
+# Blends are few and programs cost seconds to compile: every other size for them.
+BLEND_STAMP_SIZES = (64, 128, 256)
+_RARE = 8  # blends
 _OUTSIDE = -1
+
+
+class ModelledSources(NamedTuple):
+    """What a scene shows: n sources in b blends."""
+
+    members: np.ndarray  # (b, most) rows of the sources, -1 where none
+    stamp_size: np.ndarray  # (b,) stamp width of each blend, one of `STAMP_SIZES`
+    slots: np.ndarray  # (b,) places for members on the stamp of each blend
+    profile: str  # one of `shine.profiles.PROFILES`
+    profile_index: np.ndarray  # (n,) of each source's profile, such as its Sersic index
 
 
 @dataclass(frozen=True)
 class QuadrantView:
-    """How one quadrant sees the v sources near it."""
+    """How one quadrant sees the sources and the v blends near it."""
 
-    source: np.ndarray  # (v,) int, row of each source in the sub-tile's list
-    x: np.ndarray  # (v,) pixel position; may lie beyond the edge
+    blend: np.ndarray  # (v,) int
+    x: np.ndarray  # (v,) pixel position of each blend's centre; may lie beyond the edge
     y: np.ndarray
+    source_xy: np.ndarray  # (n, 2) pixel positions of all sources; of no meaning far outside
     jacobian: np.ndarray  # (v, 2, 2) d(u, v)/d(x, y), arcsec per pixel
-    psf: np.ndarray  # (v, p, p) effective PSF (pixel included) at each source
+    psf: np.ndarray  # (v, p, p) effective PSF (pixel included) at each blend
+    psf_oversampling: int  # PSF samples per pixel
     adu_per_ujy: float
     exposure: str
 
@@ -28,22 +46,17 @@ class QuadrantView:
 @dataclass
 class _TierParts:
     frames: list[tuple] = field(default_factory=list)
-    source: list[np.ndarray] = field(default_factory=list)
+    blend: list[np.ndarray] = field(default_factory=list)
     pixel: list[np.ndarray] = field(default_factory=list)
 
 
 class SceneBuilder:
     """Collects quadrants one at a time, so that a single full frame is held in memory."""
 
-    def __init__(self, stamp_size: np.ndarray, blend: np.ndarray, profile: str) -> None:
-        """`stamp_size` (n,) is each source's stamp width, one of `STAMP_SIZES`.
-
-        `blend` (n,) numbers the blends (`shine.blends`).
-        """
-        self._stamp_size = np.asarray(stamp_size)
-        self._blend = np.asarray(blend)
-        self._profile = PROFILES[profile]
-        self._tiers = {size: _TierParts() for size in STAMP_SIZES}
+    def __init__(self, sources: ModelledSources) -> None:
+        self._sources = sources
+        self._slots = sources.slots
+        self._tiers: dict[tuple[int, int], _TierParts] = {}
         self._data: list[np.ndarray] = []
         self._weight: list[np.ndarray] = []
         self._n_pixels = 0
@@ -52,14 +65,14 @@ class SceneBuilder:
     def add_quadrant(
         self, image_adu: np.ndarray, weight: np.ndarray, view: QuadrantView
     ) -> np.ndarray:
-        """Take over the pixels (ny, nx) under the stamps of the sources in view.
+        """Take over the pixels (ny, nx) under the stamps of the blends in view.
 
-        Pixels of weight 0 are left out, whatever their value; a source without any other pixel
+        Pixels of weight 0 are left out, whatever their value; a blend without any other pixel
         here is not paired with this quadrant. Returns the place of each pixel (ny, nx) in the
         scene's vector, negative where it has none.
         """
         height, width = image_adu.shape
-        size = self._stamp_size[view.source]
+        size = self._sources.stamp_size[view.blend]
         x0 = np.floor(view.x + 0.5).astype(int) - size // 2
         y0 = np.floor(view.y + 0.5).astype(int) - size // 2
         seen = (x0 < width) & (y0 < height) & (x0 + size > 0) & (y0 + size > 0)
@@ -73,67 +86,91 @@ class SceneBuilder:
         place = np.full(image_adu.shape, _OUTSIDE, np.int32)
         n_new = int(covered.sum())
         place[covered] = np.arange(self._n_pixels, self._n_pixels + n_new, dtype=np.int32)
-        for n in np.unique(size[seen]):
-            chosen = np.flatnonzero(seen & (size == n))
-            corner = np.column_stack([x0[chosen], y0[chosen]])
-            self._add_pairs(int(n), view, chosen, corner, place)
+        slots = self._slots[view.blend]
+        for key in sorted({*zip(size[seen].tolist(), slots[seen].tolist(), strict=True)}):
+            chosen = np.flatnonzero(seen & (size == key[0]) & (slots == key[1]))
+            self._add_views(key, view, (chosen, np.column_stack([x0, y0])[chosen]), place)
         self._data.append(image_adu[covered])
         self._weight.append(weight[covered])
         self._n_pixels += n_new
-        none = np.zeros(len(self._stamp_size), bool)
-        self._seen_in.setdefault(view.exposure, none)[view.source[seen]] = True
+        none = np.zeros(len(self._slots), bool)
+        self._seen_in.setdefault(view.exposure, none)[view.blend[seen]] = True
         return place
 
     @property
     def n_exposures(self) -> np.ndarray:
-        """(n,) exposures with a usable pixel of each source."""
-        none = np.zeros(len(self._stamp_size), np.int16)
+        """(b,) exposures with a usable pixel of each blend."""
+        none = np.zeros(len(self._slots), np.int16)
         return sum(self._seen_in.values(), start=none)
 
     def build(self) -> Scene:
-        """Pad everything to bucket sizes, so that sub-tiles share compiled programs."""
-        n_sources = bucket(len(self._stamp_size) + 1)
+        """Put the parts together, padded to sizes that sub-tiles share."""
         n_pixels = bucket(self._n_pixels + 1)
-        dump, padding_source = n_pixels - 1, n_sources - 1
-        tiers = tuple(
-            _padded_tier(parts, dump, padding_source)
-            for parts in self._tiers.values()
-            if parts.source
-        )
+        profile = PROFILES[self._sources.profile]
         return Scene(
-            tiers=tiers,
+            tiers=tuple(
+                _joined(size, parts, dump=n_pixels - 1)
+                for (size, _), parts in sorted(self._tiers.items())
+            ),
             data_adu=_padded(self._data, n_pixels),
             weight=_padded(self._weight, n_pixels),
-            # padding is a blend of its own
-            blend=np.append(self._blend, np.full(n_sources - len(self._blend), padding_source)),
-            n_sources=n_sources,
-            profile=self._profile,
+            members=self._sources.members,
+            coefficients=profile.coefficients(self._sources.profile_index),
+            profile=profile,
         )
 
-    def _add_pairs(self, size, view, chosen, corner, place) -> None:
-        parts = self._tiers[size]
+    def _add_views(self, key, view, placed, place) -> None:
+        size, slots = key
+        chosen, corner = placed
+        parts = self._tiers.setdefault(key, _TierParts())
         pixel = np.full((len(chosen), size, size), _OUTSIDE, np.int32)
         for stamp, (x0, y0) in zip(pixel, corner, strict=True):
             rows, columns = _window((x0, y0), size, place.shape)
             stamp[rows.start - y0 : rows.stop - y0, columns.start - x0 : columns.stop - x0] = place[
                 rows, columns
             ]
+        members = self._sources.members[view.blend[chosen], :slots]
+        # where a slot is empty, any position inside the stamp does
+        centre = np.where(
+            members[..., None] >= 0,
+            view.source_xy[members] - corner[:, None],
+            size / 2,
+        )
         parts.pixel.append(pixel.reshape(len(chosen), -1))
-        parts.source.append(view.source[chosen])
+        parts.blend.append(view.blend[chosen])
         parts.frames.append(
             (
-                np.linalg.inv(view.jacobian[chosen]),
-                np.column_stack([view.x[chosen], view.y[chosen]]) - corner,
-                np.full(len(chosen), view.adu_per_ujy),
-                psf_transform(view.psf[chosen], size),
+                np.linalg.inv(view.jacobian[chosen]).astype(np.float32),
+                centre.astype(np.float32),
+                np.full(len(chosen), view.adu_per_ujy, np.float32),
+                psf_transform(view.psf[chosen], size, view.psf_oversampling),
             )
         )
 
 
-def choose_stamp_sizes(radius_px: np.ndarray) -> np.ndarray:
-    """The smallest stamp that holds a disc of each radius (pixels); the largest where none does."""
-    index = np.searchsorted(np.array(STAMP_SIZES) / 2 - 1, radius_px)
-    return np.array(STAMP_SIZES)[np.minimum(index, len(STAMP_SIZES) - 1)]
+def choose_stamps(radius_px: np.ndarray, slots: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The stamp width of each blend, and its places for members: both (b,).
+
+    The smallest stamp that holds a disc of `radius_px` (pixels), the largest where none does, and
+    the places that a blend needs (`Blends.slots`). Each combination is a program to compile, so
+    blends have fewer widths to choose from, and the few of a rare combination get a larger one.
+    """
+    slots, sizes = slots.copy(), np.empty(len(radius_px), int)
+    for several, allowed in ((False, STAMP_SIZES), (True, BLEND_STAMP_SIZES)):
+        chosen = (slots > 1) == several
+        index = np.searchsorted(np.array(allowed) / 2 - 1, radius_px[chosen])
+        sizes[chosen] = np.array(allowed)[np.minimum(index, len(allowed) - 1)]
+    for size, places in sorted({*zip(sizes.tolist(), slots.tolist(), strict=True)}):
+        own = (sizes == size) & (slots == places)
+        larger = sizes[(slots == places) & (sizes > size)]
+        roomier = slots[(sizes == size) & (slots > places)]
+        if own.sum() >= _RARE:
+            continue
+        if len(larger):
+            sizes[own] = larger.min()
+        elif len(roomier) and places > 1:
+            slots[own] = roomier.min()
+    return sizes, slots
 
 
 def bucket(n: int) -> int:
@@ -163,22 +200,21 @@ def _padded(parts: list[np.ndarray], length: int) -> np.ndarray:
     return result
 
 
-def _padded_tier(parts: _TierParts, dump: int, padding_source: int) -> Tier:
-    source = np.concatenate(parts.source).astype(np.int32)
-    pixel = np.concatenate(parts.pixel)
+def _joined(size: int, parts: _TierParts, dump: int) -> Tier:
+    """The views of a tier, those of one blend next to each other, and padding behind."""
+    blend = np.concatenate(parts.blend)
+    order = np.argsort(blend, kind="stable")
+    extra = bucket(len(order) + 1) - len(order)
+    rows = np.append(order, np.zeros(extra, int))  # any valid geometry
+    pixel = np.concatenate(parts.pixel)[rows]
+    pixel[len(order) :] = _OUTSIDE
     pixel[pixel == _OUTSIDE] = dump
-    extra = bucket(len(source)) - len(source)
-    inverse, centre, adu_per_ujy, psf_hat = (
-        np.concatenate(column) for column in zip(*parts.frames, strict=True)
-    )
-    repeat = np.concatenate([np.arange(len(source)), np.zeros(extra, int)])  # any valid geometry
+    blends, first = np.unique(blend[order], return_index=True)
+    columns = (np.concatenate(column)[rows] for column in zip(*parts.frames, strict=True))
     return Tier(
-        frame=StampFrame(
-            inverse_jacobian=inverse[repeat].astype(np.float32),
-            centre=centre[repeat].astype(np.float32),
-            adu_per_ujy=adu_per_ujy[repeat].astype(np.float32),
-            psf_hat=psf_hat[repeat],
-        ),
-        source=np.concatenate([source, np.full(extra, padding_source, np.int32)]),
-        pixel=np.concatenate([pixel, np.full((extra, pixel.shape[1]), dump, np.int32)]),
+        size=size,
+        frame=StampFrame(*columns),
+        pixel=pixel,
+        blend=blends,
+        first=np.append(first, len(order)),
     )

@@ -1,7 +1,9 @@
 """Command line of one sub-tile: `python -m shine.euclid.run --manifest M --config C --output DIR`.
 
-Exit status: 0 done, 2 wrong configuration, 3 missing or bad input, 4 not converged (the result is
-written and flagged), 5 out of memory, 130 interrupted.
+Several manifests are worked on one after the other in one process, and one that fails does not
+stop the others. Exit status (of several, the first failure's): 0 done, 2 wrong configuration,
+3 missing or bad input, 4 not converged (the result is written and flagged), 5 out of memory,
+130 interrupted.
 """
 
 import argparse
@@ -10,7 +12,12 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from shine.errors import INTERRUPTED_EXIT_CODE, MemoryExhaustedError, ShineError
+from shine.errors import (
+    INTERRUPTED_EXIT_CODE,
+    ConvergenceError,
+    MemoryExhaustedError,
+    ShineError,
+)
 
 __all__ = ["main", "run_subtile"]
 
@@ -23,23 +30,35 @@ def run_subtile(manifest_path: Path | str, config_path: Path | str, output_dir: 
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one sub-tile; returns the exit status."""
+    """Run the sub-tiles; returns the exit status."""
     options = _parser().parse_args(arguments)
     logging.basicConfig(
         format="%(asctime)s %(levelname)s %(name)s: %(message)s",
         stream=sys.stderr,
     )
     logging.getLogger("shine").setLevel(logging.INFO if options.verbose else logging.WARNING)
+    statuses = []
+    for manifest in options.manifest:
+        statuses.append(_run_one(manifest, options))
+        if statuses[-1] == INTERRUPTED_EXIT_CODE:
+            break
+    # Not converged is the mildest: its result is there.
+    graver = [status for status in statuses if status not in (0, ConvergenceError.exit_code)]
+    return (graver or [max(statuses)])[0]
+
+
+def _run_one(manifest: Path, options: argparse.Namespace) -> int:
+    """Run one sub-tile; a failure is told and does not stop those that follow."""
     try:
-        result = run_subtile(options.manifest, options.config, options.output)
+        result = run_subtile(manifest, options.config, options.output)
     except ShineError as error:
         sys.stderr.write(f"error: {error}\n")
         return error.exit_code
     except MemoryError as error:
-        sys.stderr.write(f"error: {options.manifest}: out of memory: {error}\n")
+        sys.stderr.write(f"error: {manifest}: out of memory: {error}\n")
         return MemoryExhaustedError.exit_code
     except KeyboardInterrupt:
-        sys.stderr.write(f"interrupted: {options.manifest}: nothing half-written\n")
+        sys.stderr.write(f"interrupted: {manifest}: nothing half-written\n")
         return INTERRUPTED_EXIT_CODE
     sys.stdout.write(f"{result}\n")
     return 0
@@ -52,7 +71,13 @@ def _parser() -> argparse.ArgumentParser:
         epilog="exit status: 0 done, 2 configuration, 3 input, 4 not converged, 5 memory, "
         "130 interrupted",
     )
-    parser.add_argument("--manifest", type=Path, required=True, help="the sub-tile's manifest")
+    parser.add_argument(
+        "--manifest",
+        type=Path,
+        nargs="+",
+        required=True,
+        help="the sub-tile's manifest; several are worked on in turn, sharing compiled programs",
+    )
     parser.add_argument(
         "--config", type=Path, required=True, help="YAML with the sections inference and gal"
     )

@@ -4,25 +4,35 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import yaml
-from pydantic import Field, NonNegativeInt, ValidationError
+from pydantic import Field, NonNegativeInt, ValidationError, field_validator
 
-from shine.config import Priors, SolverConfig, Strict
+from shine.config import Exponential, InferenceSettings, Priors, Profile, Strict
 from shine.errors import ConfigurationError, list_problems
 from shine.euclid.flags import BAD_PIXELS
 from shine.euclid.selection_config import SelectionConfig
 
 
-class InferenceConfig(Strict):
-    """How the shear is inferred from the pixels."""
+class PsfConfig(Strict):
+    """How the PSF grid's stamps are read, and what lies between their samples."""
 
-    method: Literal["map"] = Field(
-        "map", description="map: the joint mode by Gauss-Newton, with Laplace errors"
+    model: Literal["optics", "native", "oversampled"] = Field(
+        "optics",
+        description="optics: stamps at the detector's sampling, super-resolved by a fitted model "
+        "of the telescope; native: the same, taken as if they were well sampled; oversampled: "
+        "stamps with two samples per pixel",
     )
-    seed: NonNegativeInt = Field(0, description="seed of everything random in the inference")
-    solver: SolverConfig = SolverConfig()
+    pixel: Literal["included", "to_convolve"] = Field(
+        "included", description="whether the stamps hold the response of the pixel already"
+    )
+
+
+class InferenceConfig(InferenceSettings):
+    """How the shear is inferred from the pixels of Euclid's quadrants."""
+
     stamp_light_outside: Annotated[float, Field(gt=0, lt=0.2)] = Field(
         0.005, description="largest fraction of a source's light that may fall outside its stamp"
     )
+    psf: PsfConfig = PsfConfig()
     bad_flags: NonNegativeInt = Field(
         int(BAD_PIXELS), description="bits of the FLG layer that take a pixel out of the fit"
     )
@@ -31,9 +41,16 @@ class InferenceConfig(Strict):
 class GalConfig(Strict):
     """What a galaxy is, which galaxies carry shear, and what is known of them beforehand."""
 
-    profile: Literal["exponential"] = Field("exponential", description="light profile")
+    profile: Profile = Field(
+        Exponential(), description="light profile of all galaxies", discriminator="type"
+    )
     priors: Priors = Priors()
     selection: SelectionConfig = SelectionConfig()
+
+    @field_validator("profile", mode="before")
+    @classmethod
+    def _name_is_enough(cls, value: object) -> object:
+        return {"type": value} if isinstance(value, str) else value
 
 
 class EuclidConfig(Strict):

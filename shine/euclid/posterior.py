@@ -10,20 +10,19 @@ from typing import NamedTuple
 import jax
 import numpy as np
 
+from shine import estimators
 from shine.errors import MemoryExhaustedError, SourceFlag, Status, SubtileFlag
+from shine.estimators import Estimate, Problem
 from shine.euclid.catalog import Kind
 from shine.euclid.config import EuclidConfig
 from shine.euclid.scene import ExposureSet
-from shine.inference import Mode, find_mode
-from shine.results import ShearResult, SourceResults
+from shine.inference import warm_up
+from shine.results import SampleColumns, ShearResult, SourceResults
 
 logger = logging.getLogger(__name__)
 
 _NEAR_EDGE_OF_DISC = 0.95  # |e| beyond which a shape is called bounded
-_UNSETTLED_SIGMA = 0.3  # a source that the last step moved by more has not converged
 _CHI2_PER_PIXEL = (0.8, 1.25)  # outside of which a fit is called poor
-
-_find_mode = jax.jit(find_mode, static_argnames="config")
 
 
 @dataclass(frozen=True)
@@ -31,7 +30,7 @@ class Posterior:
     """What the pixels say of a sub-tile.
 
     `shear` (2,) is the reduced shear (g1, g2) of the core galaxies and `shear_covariance` (2, 2)
-    its Laplace covariance, marginal over all source parameters; both are None, and so is `mode`,
+    its covariance, marginal over all source parameters; both are None, and so is `estimate`,
     when there was nothing to infer. `status` says which.
     """
 
@@ -39,9 +38,9 @@ class Posterior:
     flags: SubtileFlag
     shear: np.ndarray | None = None
     shear_covariance: np.ndarray | None = None
-    mode: Mode | None = None  # rows of its arrays follow `ExposureSet.sources`, padding behind
-    chi2: np.ndarray | None = None  # (n,) per source
-    n_pixels: np.ndarray | None = None  # (n,) per source
+    estimate: Estimate | None = None  # rows follow `ExposureSet.sources`, padding behind
+    chi2: np.ndarray | None = None  # (n,) per source, of its blend's stamps
+    n_pixels: np.ndarray | None = None  # (n,)
     compile_s: float = 0.0
     solve_s: float = 0.0
 
@@ -56,33 +55,32 @@ def infer(exposures: ExposureSet, config: EuclidConfig | None = None) -> Posteri
     if exposures.scene is None or exposures.prior is None:
         seen = bool(exposures.manifest.quadrants)
         return Posterior(Status.NO_SOURCES if seen else Status.NO_QUADRANTS, flags)
-    scene, prior = exposures.scene, exposures.prior
     started = time.perf_counter()
     # A notebook may have switched JAX to float64; the scene is float32.
     with _memory_errors_explained(exposures), jax.enable_x64(False):
-        program = _find_mode.lower(scene, prior, config=config.inference.solver).compile()
+        problem = _problem(exposures, config)
+        warm_up(problem.scene, sampling=config.inference.method == "marginal")
         compiled = time.perf_counter()
-        mode = jax.device_get(program(scene, prior))
-    chi2 = scene.weight * (scene.data_adu - mode.model_adu) ** 2
-    per_source = jax.device_get(scene.sum_per_source(np.stack([chi2, scene.weight > 0])))
+        estimate = estimators.estimate(problem, config.inference)
+    per_source = _per_source(exposures, estimate)
     solved = time.perf_counter()
-    _log_history(exposures.manifest.stem, mode)
-    singular = not (np.linalg.eigvalsh(mode.shear_covariance) > 0).all()
-    converged = bool(mode.converged) and not singular
+    _log_history(exposures.manifest.stem, estimate)
+    singular = not (np.linalg.eigvalsh(estimate.shear_covariance) > 0).all()
+    converged = estimate.converged and not singular
     if singular:
         flags |= SubtileFlag.SINGULAR_CURVATURE
     if not converged:
         flags |= SubtileFlag.NOT_CONVERGED
     # Bright stars, whose PSF is never known well enough, must not speak for the galaxies.
     galaxies = exposures.sources.kind != Kind.STAR
-    if _is_poor(*per_source[:, : len(galaxies)][:, galaxies].sum(axis=1)):
+    if _is_poor(*per_source[:, galaxies].sum(axis=1)):
         flags |= SubtileFlag.POOR_FIT
     return Posterior(
         status=Status.OK if converged else Status.NOT_CONVERGED,
         flags=flags,
-        shear=mode.shear,
-        shear_covariance=mode.shear_covariance,
-        mode=mode,
+        shear=estimate.shear,
+        shear_covariance=estimate.shear_covariance,
+        estimate=estimate,
         chi2=per_source[0],
         n_pixels=per_source[1],
         compile_s=compiled - started,
@@ -90,10 +88,31 @@ def infer(exposures: ExposureSet, config: EuclidConfig | None = None) -> Posteri
     )
 
 
-def chi2_total(exposures: ExposureSet, mode: Mode) -> tuple[float, int]:
+def _problem(exposures: ExposureSet, config: EuclidConfig) -> Problem:
+    manifest = exposures.manifest
+    blend = np.full(len(exposures.prior.lensed), -1)
+    blend[: len(exposures.blends.blend)] = exposures.blends.blend
+    place = (manifest.tile_id, manifest.sub_tile_row, manifest.sub_tile_col)
+    seed = (config.inference.seed, *place)
+    return Problem(exposures.scene.on_device(), exposures.prior, blend, seed)
+
+
+def _per_source(exposures: ExposureSet, estimate: Estimate) -> np.ndarray:
+    """Chi-square and number of pixels (2, n) in the stamps of each source's blend."""
+    scene = exposures.scene
+    weight = np.asarray(scene.weight)
+    terms = np.stack([weight * estimate.residual_adu**2, weight > 0]).astype(float)
+    per_blend = np.zeros((2, len(scene.members)))
+    for tier in scene.tiers:
+        views = terms[:, np.asarray(tier.pixel)[: tier.first[-1]]].sum(axis=2)
+        per_blend[:, tier.blend] += np.add.reduceat(views, tier.first[:-1], axis=1)
+    return per_blend[:, exposures.blends.blend]
+
+
+def chi2_total(exposures: ExposureSet, estimate: Estimate) -> tuple[float, int]:
     """Chi-square of all modelled pixels, and their number."""
     weight = np.asarray(exposures.scene.weight, np.float64)
-    misfit = np.asarray(exposures.scene.data_adu, np.float64) - mode.model_adu
+    misfit = estimate.residual_adu.astype(np.float64)
     return float((weight * misfit**2).sum()), int((weight > 0).sum())
 
 
@@ -112,14 +131,17 @@ def shear_result(exposures: ExposureSet, posterior: Posterior, method: str) -> S
         "flags": int(posterior.flags),
         "n_quadrants": exposures.n_quadrants_used,
     }
-    if posterior.mode is not None:
-        chi2, n_pixels = chi2_total(exposures, posterior.mode)
+    if posterior.estimate is not None:
+        estimate = posterior.estimate
+        chi2, n_pixels = chi2_total(exposures, estimate)
         row |= {
             "n_sources": int(exposures.used.sum()),
             "n_modelled": int((exposures.n_exposures > 0).sum()),
             "n_pixels": n_pixels,
             "chi2": chi2,
-            "convergence": float(posterior.mode.shear_move),
+            "convergence": float(estimate.convergence),
+            "ellipticity_sigma": estimate.ellipticity_sigma,
+            "ellipticity_sigma_err": estimate.ellipticity_sigma_err,
             "g1": float(posterior.shear[0]),
             "g2": float(posterior.shear[1]),
         }
@@ -139,7 +161,9 @@ def source_results(exposures: ExposureSet, posterior: Posterior) -> SourceResult
     core = set(exposures.manifest.core_source_ids)
     dropped = {i: source for i, source in sources.dropped.items() if i in core}
     n, n_dropped = len(modelled), len(dropped)
-    values = _Fits.nothing(n) if posterior.mode is None else _fits(exposures, posterior, modelled)
+    values = (
+        _Fits.nothing(n) if posterior.estimate is None else _fits(exposures, posterior, modelled)
+    )
     nothing = _Fits.nothing(n_dropped)
     lost = [int(source.flags) for source in dropped.values()]
     return SourceResults(
@@ -155,7 +179,29 @@ def source_results(exposures: ExposureSet, posterior: Posterior) -> SourceResult
         covariance=np.append(values.covariance, nothing.covariance, axis=0),
         chi2=np.append(values.chi2, nothing.chi2),
         n_pixels=np.append(values.n_pixels, nothing.n_pixels),
+        blend=np.ma.append(
+            np.ma.asarray(exposures.blends.blend[modelled]), np.ma.masked_all(n_dropped, np.int32)
+        ),
+        samples=_samples(posterior, modelled, n + n_dropped),
     )
+
+
+def _samples(posterior: Posterior, rows: np.ndarray, n: int) -> SampleColumns | None:
+    """The samples of the reported sources, which stand first among n rows of the file."""
+    if posterior.estimate is None or posterior.estimate.samples is None:
+        return None
+    found = posterior.estimate.samples
+    count = found.shapes.shape.shape[1]
+    columns = SampleColumns(
+        shape=np.zeros((n, count), complex),
+        log_weight=np.full((n, count), -np.inf),
+        effective=np.zeros(n),
+    )
+    # sampled sources are core galaxies, so that each has its row
+    at = np.searchsorted(rows, found.source)
+    columns.shape[at], columns.log_weight[at] = found.shapes.shape, found.shapes.log_weight
+    columns.effective[at] = found.effective
+    return columns
 
 
 class _Fits(NamedTuple):
@@ -176,21 +222,24 @@ class _Fits(NamedTuple):
 
 
 def _fits(exposures: ExposureSet, posterior: Posterior, rows: np.ndarray) -> _Fits:
-    parameters = np.array(posterior.mode.parameters[rows], np.float64)
-    covariance = np.array(posterior.mode.covariance[rows], np.float64)
+    estimate = posterior.estimate
+    parameters = np.array(estimate.parameters[rows], np.float64)
+    covariance = np.array(estimate.covariance[rows], np.float64)
     chi2 = np.array(posterior.chi2[rows], np.float64)
     n_pixels = posterior.n_pixels[rows].astype(np.int32)
     flags = np.zeros(len(rows), np.int32)
     variances = np.diagonal(covariance, axis1=1, axis2=2)
     unseen = exposures.n_exposures[rows] == 0
     singular = ~unseen & ~(np.isfinite(variances) & (variances >= 0)).all(axis=1)
-    members = np.bincount(exposures.scene.blend)[exposures.scene.blend[rows]]
     flags[unseen] |= SourceFlag.NOT_OBSERVED
     flags[singular] |= SourceFlag.SINGULAR_CURVATURE
     flags[np.hypot(parameters[:, 2], parameters[:, 3]) > _NEAR_EDGE_OF_DISC] |= SourceFlag.AT_BOUND
-    flags[posterior.mode.source_move[rows] > _UNSETTLED_SIGMA] |= SourceFlag.NOT_CONVERGED
-    flags[members > 1] |= SourceFlag.NEAR_NEIGHBOUR
+    flags[estimate.unsettled[rows]] |= SourceFlag.NOT_CONVERGED
+    flags[exposures.blends.divided[rows]] |= SourceFlag.NEAR_NEIGHBOUR
     flags[~unseen & _is_poor(chi2, n_pixels)] |= SourceFlag.POOR_FIT
+    if estimate.samples is not None:
+        chained = estimate.samples.source[estimate.samples.by_chain]
+        flags[np.isin(rows, chained)] |= SourceFlag.SHORT_CHAIN
     # What no pixel saw has no value; a prior is not a measurement.
     parameters[unseen], covariance[unseen | singular], chi2[unseen] = np.nan, np.nan, np.nan
     return _Fits(parameters, covariance, chi2, n_pixels, flags)
@@ -201,17 +250,6 @@ def _is_poor(chi2: np.ndarray, n_pixels: np.ndarray) -> np.ndarray:
     per_pixel = chi2 / np.maximum(n_pixels, 1)
     chance = 5.0 * np.sqrt(2.0 / np.maximum(n_pixels, 1))
     return (per_pixel < _CHI2_PER_PIXEL[0] - chance) | (per_pixel > _CHI2_PER_PIXEL[1] + chance)
-
-
-def history(mode: Mode | None) -> dict[str, list[float]]:
-    """What the solver's steps did, one entry per step taken; see `shine.inference.History`."""
-    if mode is None:
-        return {}
-    taken = np.isfinite(mode.history.shear_move)
-    return {
-        name: [float(value) for value in getattr(mode.history, name)[taken]]
-        for name in ("shear_move", "moving", "rejected")
-    }
 
 
 @contextmanager
@@ -249,13 +287,14 @@ def _centre(ra_range: tuple[float, float], dec_range: tuple[float, float]) -> tu
     return (low + 0.5 * width) % 360.0, 0.5 * (dec_range[0] + dec_range[1])
 
 
-def _log_history(stem: str, mode: Mode) -> None:
-    for i, (shear_move, moving, rejected) in enumerate(zip(*history(mode).values(), strict=True)):
+def _log_history(stem: str, estimate: Estimate) -> None:
+    history = estimate.history
+    for i, moving in enumerate(history.moving):
         logger.info(
-            "%s: step %d: shear moves by %.2g of its error, %d sources move, %d held back",
+            "%s: sweep %d: shear moves by %.2g of its error, %d sources move, %d held back",
             stem,
             i + 1,
-            shear_move,
+            history.shear_move[i],
             moving,
-            rejected,
+            history.rejected[i],
         )

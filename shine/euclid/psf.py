@@ -1,20 +1,23 @@
 """The PSF of one detector quadrant: a 9 x 9 grid of stamps, interpolated to any position.
 
-The stamps hold the effective PSF at native sampling: the pixel response is in them, so a model
-convolved by them must not be convolved by the pixel again. Their sums, 0.93 to 0.97, say how much
-light the stamp holds; they are kept as they are. Grid order is row-major (the first row of stamps
-belongs to the lowest y), nodes at cell centres.
+The stamps hold the effective PSF: the pixel response is in them, so a model convolved by them must
+not be convolved by the pixel again (`PsfConfig.pixel` says so of a file that is otherwise). Their
+sums, 0.93 to 0.97, say how much light the stamp holds; they are kept as they are. Grid order is
+row-major (the first row of stamps belongs to the lowest y), nodes at cell centres.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from shine.errors import InputError, explain
+from shine.euclid.config import PsfConfig
+from shine.psf import convolve_pixel
+from shine.psf_optics import super_resolve
 
 GRID_NODES = 9
 
@@ -26,13 +29,16 @@ class PsfGrid:
     stamps: NDArray[np.float32]
     x_nodes: NDArray[np.float64]  # (9,) 0-based pixel positions in the quadrant, ascending
     y_nodes: NDArray[np.float64]
+    usable: NDArray[np.bool_]  # (9, 9) nodes whose stamp is finite and has a positive sum
+    where: str  # file and HDU
+    oversampling: int = 1  # samples per pixel, in each direction
 
     @classmethod
     def from_image(cls, image: NDArray, frame_shape: tuple[int, int], where: str) -> Self:
         """Cut a PSF image (9 k, 9 k) into its stamps, for a quadrant of `frame_shape` (ny, nx).
 
         `where` names the file and HDU in the InputError raised if the image is not square, k is not
-        odd, a pixel is not finite, or a stamp has no positive sum.
+        odd, or no stamp is finite with a positive sum.
         """
         side = image.shape[0]
         size, rest = divmod(side, GRID_NODES)
@@ -47,9 +53,41 @@ class PsfGrid:
             )
         cells = image.reshape(GRID_NODES, size, GRID_NODES, size)
         stamps = np.ascontiguousarray(cells.swapaxes(1, 2), dtype=np.float32)
-        _check_stamps(stamps, where)
+        usable = np.isfinite(stamps).all(axis=(2, 3))
+        usable &= np.where(usable, stamps.sum(axis=(2, 3), dtype=np.float64), 0.0) > 0.0
+        if not usable.any():
+            found = "no stamp that is finite and has a positive sum"
+            action = "Fetch or make this PSF grid again."
+            raise InputError(explain(where, found, "stamps that sum to nearly one", action))
+        stamps[~usable] = stamps[usable].mean(axis=0)  # never used: see `knows`
         ny, nx = frame_shape
-        return cls(stamps, _cell_centres(nx), _cell_centres(ny))
+        return cls(stamps, _cell_centres(nx), _cell_centres(ny), usable, where)
+
+    def modelled(self, config: PsfConfig, pixel_arcsec: float) -> Self:
+        """The grid as the configuration wants it read: effective, and with what sampling.
+
+        InputError names the file if no model of the telescope fits the stamps.
+        """
+        stamps, factor = self.stamps, {"native": 1, "optics": 1, "oversampled": 2}[config.model]
+        if config.pixel == "to_convolve":
+            stamps = convolve_pixel(stamps, factor)
+        if config.model == "optics":
+            try:
+                stamps, factor = super_resolve(stamps, pixel_arcsec), 2
+            except ValueError as error:
+                action = "Check the file, or take it as it is with inference.psf.model: native."
+                raise InputError(explain(self.where, str(error), "PSF stamps", action)) from error
+        return replace(self, stamps=stamps, oversampling=factor)
+
+    def knows(self, x: ArrayLike, y: ArrayLike) -> NDArray[np.bool_]:
+        """Whether the PSF at 0-based pixel positions (n,) rests on usable stamps alone."""
+        columns, right = _bracket(self.x_nodes, np.atleast_1d(np.asarray(x, np.float64)))
+        rows, above = _bracket(self.y_nodes, np.atleast_1d(np.asarray(y, np.float64)))
+        known = np.ones(len(rows), bool)
+        for row, weight_y in ((rows, 1.0 - above), (rows + 1, above)):
+            for column, weight_x in ((columns, 1.0 - right), (columns + 1, right)):
+                known &= self.usable[row, column] | (weight_x * weight_y == 0.0)
+        return known
 
     def at(self, x: ArrayLike, y: ArrayLike) -> NDArray[np.float32]:
         """PSF stamps (n, k, k) at 0-based pixel positions (n,) of the quadrant.
@@ -81,20 +119,3 @@ def _bracket(
     place = np.clip(place, 0.0, len(nodes) - 1.0)
     below = np.minimum(place.astype(np.intp), len(nodes) - 2)
     return below, place - below
-
-
-def _check_stamps(stamps: NDArray[np.float32], where: str) -> None:
-    action = "Fetch or make this PSF grid again."
-    broken = ~np.isfinite(stamps).all(axis=(2, 3))
-    if broken.any():
-        found = f"values that are not finite in {_nodes(broken)}"
-        raise InputError(explain(where, found, "finite PSF stamps", action))
-    empty = stamps.sum(axis=(2, 3), dtype=np.float64) <= 0.0
-    if empty.any():
-        found = f"no positive sum in {_nodes(empty)}"
-        raise InputError(explain(where, found, "stamps that sum to nearly one", action))
-
-
-def _nodes(chosen: NDArray[np.bool_]) -> str:
-    row, column = np.argwhere(chosen)[0]
-    return f"{int(chosen.sum())} of {chosen.size} stamps, first at row {row}, column {column}"

@@ -5,6 +5,7 @@ import platform
 import resource
 import sys
 import time
+from dataclasses import asdict
 from pathlib import Path
 
 import jax
@@ -51,10 +52,12 @@ def run_subtile(manifest_path: Path | str, config_path: Path | str, output_dir: 
         "host": platform.node(),
         "device": str(jax.devices()[0].device_kind),
         "cuts": exposures.sources.cuts,
-        "history": posterior.history(answer.mode),
+        "history": {} if answer.estimate is None else asdict(answer.estimate.history),
     }
     output_dir.mkdir(parents=True, exist_ok=True)
-    model = None if answer.mode is None else answer.mode.model_adu
+    model = None
+    if answer.estimate is not None:
+        model = exposures.scene.data_adu - answer.estimate.residual_adu
     # The shear file is written last: where it is, all of a sub-tile's files are.
     plots.plot_residuals(exposures, model, result.with_suffix(".png"))
     write_results(

@@ -4,28 +4,36 @@ import hashlib
 import logging
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-from scipy.special import lambertw
 
-from shine.blends import find_blends
-from shine.errors import InputError
+from shine.blends import Blends, enclosing_circle, find_blends
+from shine.errors import InputError, SourceFlag
+from shine.euclid import memory
 from shine.euclid.catalog import Kind, SourceTable, load_sources
 from shine.euclid.config import EuclidConfig
 from shine.euclid.data_loader import Quadrant, load_quadrant
 from shine.euclid.wcs import unit_vectors
 from shine.manifest import Manifest, QuadrantFiles, read_manifest
 from shine.prior_utils import CatalogueValues, SourcePrior
-from shine.render import HLR_OVER_SCALE
+from shine.profiles import PROFILES
 from shine.scene import Scene
-from shine.scene_builder import STAMP_SIZES, QuadrantView, SceneBuilder, choose_stamp_sizes
+from shine.scene_builder import (
+    STAMP_SIZES,
+    ModelledSources,
+    QuadrantView,
+    SceneBuilder,
+    bucket,
+    choose_stamps,
+)
 
 logger = logging.getLogger(__name__)
 
 # A source's share in a blend: a disc of so many half-light radii, the PSF's added in quadrature.
 BLEND_RADIUS, PSF_RADIUS_ARCSEC = 2.0, 0.15
+WIDEST_BLEND_ARCSEC = 8.0  # must fit on the largest stamp with its members' light
 ARCSEC_PER_RADIAN = np.rad2deg(1.0) * 3600.0
 
 
@@ -49,6 +57,7 @@ class ExposureSet:
 
     manifest: Manifest
     sources: SourceTable
+    blends: Blends
     scene: Scene | None
     prior: SourcePrior | None
     n_exposures: np.ndarray  # (n,) exposures with a usable pixel of each source
@@ -71,18 +80,21 @@ def load(manifest: Manifest | Path | str, config: EuclidConfig | None = None) ->
     if not isinstance(manifest, Manifest):
         manifest = read_manifest(manifest)
     sources = load_sources(manifest, config.gal.selection)
-    loader = _Loader(sources, config)
+    loader = _Loader(manifest, sources, config)
     for quadrant in _prefetched(manifest.quadrants, config.inference.bad_flags):
         loader.add(quadrant)
-    return loader.finish(manifest)
+    return loader.finish()
 
 
 class _Loader:
     """Takes quadrants one by one and keeps what the inference needs of them."""
 
-    def __init__(self, sources: SourceTable, config: EuclidConfig) -> None:
+    def __init__(self, manifest: Manifest, sources: SourceTable, config: EuclidConfig) -> None:
+        self._manifest = manifest
         self._sources = sources
         self._config = config
+        self._blends, self._centres = _find_blends(sources)
+        self._without_psf = np.zeros(len(sources.object_id), bool)
         self._builder: SceneBuilder | None = None
         self._digests: dict[str, str] = {}
         self._display: Display | None = None
@@ -107,28 +119,54 @@ class _Loader:
         logger.info("%s: %d sources, masked pixels %s", key, len(rows), quadrant.n_masked)
         if not len(rows):
             return
-        x, y = x[rows], y[rows]
-        jacobian = quadrant.wcs.jacobian(x, y)
-        psf = quadrant.psf.at(x, y)
-        if self._builder is None:
-            self._builder = SceneBuilder(
-                _stamp_sizes(sources, jacobian, psf, self._config.inference.stamp_light_outside),
-                _blends(sources),
-                self._config.gal.profile,
+        blends = np.unique(self._blends.blend[rows])
+        blend_x, blend_y = quadrant.wcs.to_pixel(*self._centres[blends].T)
+        known = quadrant.psf.knows(blend_x, blend_y)
+        if not known.all():
+            self._without_psf |= np.isin(self._blends.blend, blends[~known])
+            logger.warning(
+                "%s: %d of 81 stamps of %s are not finite or have no positive sum: %d blends near "
+                "them are not fitted to this quadrant",
+                key,
+                (~quadrant.psf.usable).sum(),
+                quadrant.psf.where,
+                (~known).sum(),
             )
+        blends, blend_x, blend_y = blends[known], blend_x[known], blend_y[known]
+        if not len(blends):
+            return
+        jacobian = quadrant.wcs.jacobian(blend_x, blend_y)
+        grid = quadrant.psf.modelled(self._config.inference.psf, quadrant.wcs.pixel_arcsec())
+        psf = grid.at(blend_x, blend_y)
+        if self._builder is None:
+            self._builder = SceneBuilder(self._modelled(jacobian, psf, grid.oversampling))
         weight = _without_discs(quadrant, sources.masks)
-        view = QuadrantView(rows, x, y, jacobian, psf, quadrant.adu_per_ujy, quadrant.exposure)
+        view = QuadrantView(
+            blend=blends,
+            x=blend_x,
+            y=blend_y,
+            source_xy=np.column_stack([x, y]),
+            jacobian=jacobian,
+            psf=psf,
+            psf_oversampling=grid.oversampling,
+            adu_per_ujy=quadrant.adu_per_ujy,
+            exposure=quadrant.exposure,
+        )
         place = self._builder.add_quadrant(quadrant.image_adu, weight, view)
         if (place >= 0).any():
             self._n_used += 1
-            self._keep_for_display(quadrant, weight, place, (rows, x, y))
+            self._keep_for_display(quadrant, weight, place, (rows, x[rows], y[rows]))
 
-    def finish(self, manifest: Manifest) -> ExposureSet:
+    def finish(self) -> ExposureSet:
         n = len(self._sources.object_id)
-        seen = self._builder.n_exposures if self._builder else np.zeros(n, np.int16)
+        self._sources.flags[self._without_psf] |= SourceFlag.BAD_PSF
+        seen = np.zeros(n, np.int16)
+        if self._builder is not None:
+            seen = self._builder.n_exposures[self._blends.blend]
         exposures = ExposureSet(
-            manifest=manifest,
+            manifest=self._manifest,
             sources=self._sources,
+            blends=self._blends,
             scene=None,
             prior=None,
             n_exposures=seen,
@@ -138,9 +176,38 @@ class _Loader:
         )
         if not exposures.used.any():
             return exposures
-        scene = self._builder.build()
-        prior = _prior(self._sources, exposures.used, scene.n_sources, self._config)
-        return ExposureSet(**{**exposures.__dict__, "scene": scene, "prior": prior})
+        prior = _prior(self._sources, exposures.used, bucket(n), self._config)
+        return replace(exposures, scene=self._builder.build(), prior=prior)
+
+    def _modelled(
+        self, jacobian: np.ndarray, psf: np.ndarray, oversampling: int
+    ) -> ModelledSources:
+        """What is drawn where, on stamps that keep all but a little of each source's light.
+
+        The radii of profile and PSF add in quadrature; the pixel scale and PSF are those of the
+        first quadrant, whose spread over the survey (a few per cent) matters less than the steps
+        between stamp sizes.
+        """
+        sources, gal = self._sources, self._config.gal
+        outside = self._config.inference.stamp_light_outside
+        profile = gal.profile.type
+        index = np.full(len(sources.object_id), getattr(gal.profile, "index", 0.0))
+        scale = np.sqrt(np.abs(np.linalg.det(jacobian))).mean()
+        light = PROFILES[profile].light_radius(outside, index) * _half_light_radii(sources)
+        radius = np.hypot(light / scale, _psf_radius(psf, outside) / oversampling)
+        position = _positions_arcsec(sources) / scale
+        around = [enclosing_circle(position[rows], radius[rows])[1] for rows in self._blends.rows()]
+        stamp_size, slots = choose_stamps(np.array(around), self._blends.slots)
+        memory.require(
+            memory.estimate_mb(self._manifest, stamp_size, oversampling), self._manifest.stem
+        )
+        return ModelledSources(
+            members=self._blends.members,
+            stamp_size=stamp_size,
+            slots=slots,
+            profile=profile,
+            profile_index=index,
+        )
 
     def _keep_for_display(self, quadrant, weight, place, positions) -> None:
         """Keep the quadrant that sees most core sources."""
@@ -155,15 +222,6 @@ class _Loader:
                 place=place,
                 core_xy=np.column_stack([x[inside], y[inside]]),
             )
-
-
-def light_radius(hlr_arcsec: np.ndarray, outside: float) -> np.ndarray:
-    """Radius (arcsec) of an exponential disc beyond which the fraction `outside` of its light lies.
-
-    Solves (1 + x) exp(-x) = outside for x = radius / scale radius with Lambert's W.
-    """
-    x = -1.0 - lambertw(-outside / np.e, k=-1).real
-    return x * np.asarray(hlr_arcsec) / HLR_OVER_SCALE
 
 
 def combined_digest(digests: dict[str, str]) -> str:
@@ -202,31 +260,40 @@ def _without_discs(quadrant: Quadrant, discs: np.ndarray) -> np.ndarray:
     return weight
 
 
-def _stamp_sizes(sources, jacobian, psf, outside: float) -> np.ndarray:
-    """Stamp widths (n,) that keep all but `outside` of each source's light, PSF included.
+def _half_light_radii(sources: SourceTable) -> np.ndarray:
+    return np.where(sources.kind == Kind.STAR, 0.0, sources.hlr_arcsec)
 
-    The radii of profile and PSF add in quadrature; the pixel scale and PSF are those of the first
-    quadrant, whose spread over the survey (a few per cent) matters less than the tiers' steps.
-    """
-    scale = np.sqrt(np.abs(np.linalg.det(jacobian))).mean()
+
+def _positions_arcsec(sources: SourceTable) -> np.ndarray:
+    """Places (n, 3) on a sphere whose radius makes an arcsec one unit long."""
+    return unit_vectors(sources.ra, sources.dec) * ARCSEC_PER_RADIAN
+
+
+def _find_blends(sources: SourceTable) -> tuple[Blends, np.ndarray]:
+    """Blends of sources whose light overlaps within the resolution, and their centres (ra, dec)."""
+    radius = BLEND_RADIUS * np.hypot(_half_light_radii(sources), PSF_RADIUS_ARCSEC)
+    position = _positions_arcsec(sources)
+    blends = find_blends(position, radius, WIDEST_BLEND_ARCSEC)
+    centres = np.empty((len(blends.members), 2))
+    for centre, rows in zip(centres, blends.rows(), strict=True):
+        if len(rows) == 1:  # exactly where its source is
+            centre[:] = sources.ra[rows[0]], sources.dec[rows[0]]
+        else:
+            x, y, z = enclosing_circle(position[rows], radius[rows])[0]
+            centre[:] = np.degrees(
+                [np.arctan2(y, x) % (2.0 * np.pi), np.arctan2(z, np.hypot(x, y))]
+            )
+    return blends, centres
+
+
+def _psf_radius(psf: np.ndarray, outside: float) -> float:
+    """Radius in samples that holds all but `outside` of the mean PSF's light."""
     stamp = psf.mean(axis=0)
     half = stamp.shape[0] // 2
     y, x = np.mgrid[-half : half + 1, -half : half + 1]
     order = np.argsort(np.hypot(x, y), axis=None)
     light = np.cumsum(stamp.ravel()[order])
-    psf_radius = np.hypot(x, y).ravel()[order][np.searchsorted(light, (1 - outside) * light[-1])]
-    is_star = sources.kind == Kind.STAR
-    radius = np.where(is_star, 0.0, light_radius(sources.hlr_arcsec, outside) / scale)
-    return choose_stamp_sizes(np.hypot(radius, psf_radius))
-
-
-def _blends(sources: SourceTable) -> np.ndarray:
-    """Blends (n,) of sources whose light overlaps within the resolution."""
-    radius = BLEND_RADIUS * np.hypot(
-        np.where(sources.kind == Kind.STAR, 0.0, sources.hlr_arcsec), PSF_RADIUS_ARCSEC
-    )
-    position = unit_vectors(sources.ra, sources.dec)
-    return find_blends(position * ARCSEC_PER_RADIAN, radius)
+    return np.hypot(x, y).ravel()[order][np.searchsorted(light, (1 - outside) * light[-1])]
 
 
 def _prior(

@@ -116,6 +116,12 @@ class QuadrantWCS:
         x, y = pixels.T.reshape(2, *ra.shape)
         return x.copy(), y.copy()
 
+    def pixel_arcsec(self) -> float:
+        """Width of a pixel at the centre of the quadrant."""
+        ny, nx = self.shape
+        [matrix] = self.jacobian([(nx - 1) / 2], [(ny - 1) / 2])
+        return float(np.sqrt(np.abs(np.linalg.det(matrix))))
+
     def jacobian(self, x: ArrayLike, y: ArrayLike) -> Floats:
         """Local d(u, v)/d(x, y), (n, 2, 2) in arcsec per pixel, at 0-based positions (n,).
 

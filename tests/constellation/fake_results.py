@@ -71,6 +71,7 @@ class Result:
             n_pixels=np.full(n, 100),
             n_exposures=np.full(n, 4),
             flags=np.zeros(n, int),
+            blend=np.arange(n),
         )
 
 

@@ -5,11 +5,11 @@ from dataclasses import dataclass
 import galsim
 import numpy as np
 
-from shine.blends import find_blends
+from shine.blends import BLEND_SIZES, enclosing_circle, find_blends
 from shine.config import Priors
 from shine.prior_utils import CatalogueValues, SourcePrior
 from shine.scene import Scene
-from shine.scene_builder import QuadrantView, SceneBuilder
+from shine.scene_builder import ModelledSources, QuadrantView, SceneBuilder, bucket
 
 ADU_PER_UJY = 1000.0
 PSF = galsim.Moffat(beta=3.5, fwhm=0.18).shear(g1=0.03, g2=-0.02)
@@ -68,38 +68,57 @@ def noise_for_snr(snr: float, matrix: np.ndarray, galaxy: Galaxy) -> float:
 def build(
     galaxies: list[Galaxy],
     images: list[tuple[np.ndarray, np.ndarray, np.ndarray]],
+    *,
     stamp_size: int = 64,
     priors: Priors | None = None,
+    radius_px: float = 5.0,
+    psf: galsim.GSObject = PSF,
+    psf_size: int = 21,
 ) -> tuple[Scene, SourcePrior]:
-    """A scene of `images` = (image, weight, Jacobian), catalogue values 10 % off the truth."""
+    """A scene of `images` = (image, weight, Jacobian), catalogue values 10 % off the truth.
+
+    Galaxies whose discs of `radius_px` touch are one blend.
+    """
     n = len(galaxies)
-    position = np.array([[galaxy.x, galaxy.y] for galaxy in galaxies])
+    position = np.array([[galaxy.x, galaxy.y] for galaxy in galaxies], float)
+    radius = np.full(n, radius_px)
+    blends = find_blends(position, radius)
+    b = len(blends.members)
+    centre = np.array([enclosing_circle(position[rows], radius[rows])[0] for rows in blends.rows()])
     builder = SceneBuilder(
-        np.full(n, stamp_size), find_blends(position, np.full(n, 5.0)), "exponential"
+        ModelledSources(
+            members=blends.members,
+            stamp_size=np.full(b, stamp_size),
+            slots=np.array(BLEND_SIZES)[np.searchsorted(BLEND_SIZES, blends.count)],
+            profile="exponential",
+            profile_index=np.zeros(n),
+        )
     )
     for k, (image, weight, matrix) in enumerate(images):
+        stamp = psf_stamp(matrix, psf, psf_size)
         builder.add_quadrant(
             image.astype(np.float32),
             weight.astype(np.float32),
             QuadrantView(
-                source=np.arange(n),
-                x=np.array([galaxy.x for galaxy in galaxies]),
-                y=np.array([galaxy.y for galaxy in galaxies]),
-                jacobian=np.broadcast_to(matrix, (n, 2, 2)),
-                psf=np.broadcast_to(psf_stamp(matrix), (n, 21, 21)),
+                blend=np.arange(b),
+                x=centre[:, 0],
+                y=centre[:, 1],
+                source_xy=position,
+                jacobian=np.broadcast_to(matrix, (b, 2, 2)),
+                psf=np.broadcast_to(stamp, (b, *stamp.shape)),
+                psf_oversampling=1,
                 adu_per_ujy=ADU_PER_UJY,
                 exposure=f"{k}",
             ),
         )
-    scene = builder.build()
-    extra = scene.n_sources - n
+    extra = bucket(n) - n
     prior = SourcePrior.build(
         priors or Priors(),
         CatalogueValues(
             flux_ujy=np.array([1.1 * g.flux_ujy for g in galaxies] + [1.0] * extra),
             hlr_arcsec=np.array([0.9 * g.hlr_arcsec for g in galaxies] + [1.0] * extra),
-            lensed=np.arange(scene.n_sources) < n,
-            point=np.arange(scene.n_sources) >= n,
+            lensed=np.arange(n + extra) < n,
+            point=np.arange(n + extra) >= n,
         ),
     )
-    return scene, prior
+    return builder.build().on_device(), prior

@@ -1,16 +1,19 @@
 """The joint mode on images drawn by GalSim."""
 
-import jax
 import numpy as np
 import pytest
 
 from shine.config import CentredNormal, LogNormal, PositiveUniform, Priors, SolverConfig
-from shine.inference import find_mode
+from shine.inference import Fit, Mode, find_mode, laplace
 from tests.shine.galsim_scenes import Galaxy, build, draw, jacobian, noise_for_snr
 
 SHEAR = (0.04, -0.03)
 SPACING = 70
-solve = jax.jit(find_mode, static_argnames="config")
+
+
+def solve(scene, prior, config=None) -> tuple[Fit, Mode]:
+    fit = find_mode(scene, prior, config or SolverConfig())
+    return fit, laplace(scene, prior, fit)
 
 
 def ring_pairs(n: int, seed: int = 3, sigma: float = 0.2) -> list[Galaxy]:
@@ -41,8 +44,8 @@ def observe(galaxies, matrix, snr=100.0, seed=None):
 def test_sky_shear_is_recovered_whatever_the_detector_orientation(roll, flip):
     galaxies = ring_pairs(16)
     scene, prior = build(galaxies, [observe(galaxies, jacobian(roll, flip))])
-    mode = solve(scene, prior, SolverConfig())
-    assert mode.converged
+    fit, mode = solve(scene, prior)
+    assert fit.converged
     # 0.0015: the native sampling of the PSF and the pull of the priors
     np.testing.assert_allclose(mode.shear, SHEAR, atol=1.5e-3)
     truth = np.array([(g.flux_ujy, g.hlr_arcsec, g.e1, g.e2) for g in galaxies])
@@ -55,21 +58,22 @@ def test_sky_shear_is_recovered_whatever_the_detector_orientation(roll, flip):
 def test_exposures_of_different_roll_are_combined():
     galaxies = ring_pairs(16)
     images = [observe(galaxies, jacobian(roll)) for roll in (0, 37, 128)]
-    mode = solve(*build(galaxies, images), SolverConfig())
+    fit, mode = solve(*build(galaxies, images))
+    assert fit.converged
     np.testing.assert_allclose(mode.shear, SHEAR, atol=1.5e-3)
 
 
 def test_masked_pixels_are_ignored_even_if_not_finite():
     galaxies = ring_pairs(16)
     image, weight, matrix = observe(galaxies, jacobian(0))
-    clean = solve(*build(galaxies, [(image, weight, matrix)]), SolverConfig())
+    _, clean = solve(*build(galaxies, [(image, weight, matrix)]))
     image, weight = image.copy(), weight.copy()
     rng = np.random.default_rng(0)
     bad = rng.uniform(size=image.shape) < 0.02
     image[bad] = np.where(rng.uniform(size=bad.sum()) < 0.5, np.nan, 1e9)
     weight[bad] = 0.0
-    masked = solve(*build(galaxies, [(image, weight, matrix)]), SolverConfig())
-    assert masked.converged
+    fit, masked = solve(*build(galaxies, [(image, weight, matrix)]))
+    assert fit.converged
     np.testing.assert_allclose(masked.shear, clean.shear, atol=1.5e-3)
     assert np.all(np.diag(masked.shear_covariance) > np.diag(clean.shear_covariance))
 
@@ -79,8 +83,8 @@ def test_a_blend_recovers_both_fluxes():
     image = draw(pair, (0.0, 0.0), jacobian(37), (104, 104))
     sigma = noise_for_snr(80, jacobian(37), pair[0])
     weight = np.full(image.shape, sigma**-2)
-    mode = solve(*build(pair, [(image, weight, jacobian(37))]), SolverConfig())
-    assert mode.converged
+    fit, mode = solve(*build(pair, [(image, weight, jacobian(37))]))
+    assert fit.converged
     np.testing.assert_allclose(np.asarray(mode.parameters)[:2, 0], [20.0, 6.0], rtol=0.02)
 
 
@@ -89,7 +93,8 @@ def test_a_source_over_the_edge_keeps_its_place():
     source = Galaxy(3.3, 40.4, 10.0, 0.25, 0.1, -0.1)
     image = draw([source], (0.0, 0.0), jacobian(0), (80, 80))
     weight = np.full(image.shape, noise_for_snr(200, jacobian(0), source) ** -2)
-    mode = solve(*build([source], [(image, weight, jacobian(0))]), SolverConfig())
+    fit, mode = solve(*build([source], [(image, weight, jacobian(0))]))
+    assert fit.converged
     flux, hlr, e1, e2, u, v = np.asarray(mode.parameters)[0]
     assert flux == pytest.approx(10.0, rel=0.01)
     assert hlr == pytest.approx(0.25, rel=0.02)
@@ -111,8 +116,8 @@ def test_laplace_errors_equal_the_scatter_over_noise():
     for seed in range(24):
         noise = np.random.default_rng(seed).normal(scale=sigma, size=clean.shape)
         images = [(clean + noise, np.full(clean.shape, sigma**-2), matrix)]
-        mode = solve(*build(galaxies, images, priors=priors), SolverConfig())
-        assert mode.converged
+        fit, mode = solve(*build(galaxies, images, priors=priors))
+        assert fit.converged
         shears.append(np.asarray(mode.shear))
         error = np.sqrt(np.diagonal(np.asarray(mode.covariance)[:16], axis1=1, axis2=2))
         found = np.asarray(mode.parameters)[:16]
@@ -131,7 +136,8 @@ def test_a_lone_round_galaxy_has_the_error_that_the_priors_leave():
     source = Galaxy(40.0, 40.0)
     image = draw([source], (0.0, 0.0), jacobian(0), (80, 80))
     weight = np.full(image.shape, noise_for_snr(1000, jacobian(0), source) ** -2)
-    mode = solve(*build([source], [(image, weight, jacobian(0))]), SolverConfig())
+    fit, mode = solve(*build([source], [(image, weight, jacobian(0))]))
+    assert fit.converged
     expected = (0.25**-2 + 3.0**-2) ** -0.5
     np.testing.assert_allclose(np.sqrt(np.diag(mode.shear_covariance)), expected, rtol=0.01)
 
@@ -147,8 +153,8 @@ def test_a_lone_round_galaxy_has_the_error_that_the_priors_leave():
 )
 def test_every_kind_of_prior_finds_the_same_bright_galaxies(priors):
     galaxies = ring_pairs(16)
-    mode = solve(*build(galaxies, [observe(galaxies, jacobian(0))], priors=priors), SolverConfig())
-    assert mode.converged
+    fit, mode = solve(*build(galaxies, [observe(galaxies, jacobian(0))], priors=priors))
+    assert fit.converged
     truth = [(g.flux_ujy, g.hlr_arcsec) for g in galaxies]
     np.testing.assert_allclose(np.asarray(mode.parameters)[:16, :2], truth, rtol=0.03)
 
@@ -157,24 +163,75 @@ def test_every_kind_of_prior_finds_the_same_bright_galaxies(priors):
 def test_a_few_faint_galaxies_converge(seed):
     """Noise makes their posteriors indefinite on the way, but not the shear's own curvature."""
     galaxies = ring_pairs(4, seed=seed)
-    mode = solve(
-        *build(galaxies, [observe(galaxies, jacobian(0), snr=5, seed=seed)]), SolverConfig()
-    )
-    assert mode.converged
+    fit, mode = solve(*build(galaxies, [observe(galaxies, jacobian(0), snr=5, seed=seed)]))
+    assert fit.converged
     assert np.linalg.eigvalsh(mode.shear_covariance).min() > 0
 
 
 def test_too_few_iterations_are_reported():
     galaxies = ring_pairs(16)
-    mode = solve(*build(galaxies, [observe(galaxies, jacobian(0))]), SolverConfig(max_iterations=2))
-    assert not mode.converged
-    assert mode.shear_move > SolverConfig().shear_tolerance
+    scene, prior = build(galaxies, [observe(galaxies, jacobian(0))])
+    fit, _ = solve(scene, prior, SolverConfig(max_iterations=2))
+    assert not fit.converged
+    assert fit.shear_move > SolverConfig().shear_tolerance
 
 
 def test_no_pixel_at_all_gives_back_the_prior():
     galaxies = ring_pairs(16)
     image, weight, matrix = observe(galaxies, jacobian(0))
-    mode = solve(*build(galaxies, [(image, 0.0 * weight, matrix)]), SolverConfig())
-    assert mode.converged
+    scene, prior = build(galaxies, [(image, 0.0 * weight, matrix)])
+    fit, mode = solve(scene, prior)
+    assert fit.converged
     np.testing.assert_allclose(mode.shear, 0.0, atol=1e-6)
     np.testing.assert_allclose(np.sqrt(np.diag(mode.shear_covariance)), 3.0, rtol=1e-3)
+    np.testing.assert_array_equal(fit.z, prior.start)
+
+
+def test_unseen_sources_keep_their_start_values_and_say_nothing():
+    galaxies = ring_pairs(16)
+    image, weight, matrix = observe(galaxies, jacobian(0))
+    lit, _ = solve(*build(galaxies, [(image, weight, matrix)]))
+    beyond = [Galaxy(1000.0 + SPACING * k, 40.0) for k in range(16)]
+    scene, prior = build([*galaxies, *beyond], [(image, weight, matrix)])
+    fit, mode = solve(scene, prior)
+    assert fit.converged
+    np.testing.assert_array_equal(fit.z[16:], prior.start[16:])
+    np.testing.assert_allclose(fit.z[:16], lit.z[:16], atol=1e-3)
+    np.testing.assert_allclose(mode.shear, SHEAR, atol=1.5e-3)
+
+
+def test_errors_of_a_blend_are_marginal_over_the_neighbour():
+    """0.6 arcsec apart: the fluxes scatter over noise by what `laplace` says."""
+    pair = [Galaxy(50.0, 50.2, 10.0, 0.5, 0.1, 0.0), Galaxy(54.8, 53.8, 10.0, 0.4, 0.0, -0.1)]
+    matrix = jacobian(37)
+    clean = draw(pair, (0.0, 0.0), matrix, (104, 104))
+    sigma = noise_for_snr(80, matrix, pair[0])
+    fluxes, errors, conditional = [], [], []
+    for seed in range(24):
+        noise = np.random.default_rng(seed).normal(scale=sigma, size=clean.shape)
+        scene, prior = build(pair, [(clean + noise, np.full(clean.shape, sigma**-2), matrix)])
+        fit, mode = solve(scene, prior)
+        assert fit.converged
+        fluxes.append(mode.parameters[:2, 0])
+        errors.append(np.sqrt(mode.covariance[:2, 0, 0]))
+        # as if the neighbour were known; the coordinate is the logarithm of the flux
+        (family,) = fit.families
+        own = [np.linalg.inv(family.gauss_newton[0, k : k + 6, k : k + 6]) for k in (0, 6)]
+        conditional.append(fluxes[-1] * [np.sqrt(block[0, 0]) for block in own])
+    error = np.mean(errors, axis=0)
+    np.testing.assert_allclose(np.std(fluxes, axis=0, ddof=1) / error, 1.0, atol=0.25)
+    assert np.all(error > 1.5 * np.mean(conditional, axis=0))
+
+
+def test_a_source_exactly_on_another_has_finite_values_and_errors():
+    pair = [Galaxy(40.0, 40.0), Galaxy(40.0, 40.0)]
+    image = draw(pair, (0.0, 0.0), jacobian(37), (80, 80))
+    weight = np.full(image.shape, noise_for_snr(80, jacobian(37), pair[0]) ** -2)
+    fit, mode = solve(*build(pair, [(image, weight, jacobian(37))]))
+    assert np.isfinite(fit.z).all()
+    assert np.isfinite(fit.residual_adu).all()
+    for values in (mode.shear, mode.shear_covariance, mode.parameters[:2], mode.covariance[:2]):
+        assert np.isfinite(values).all()
+    # what the two have in common is well known
+    assert mode.parameters[:2, 0].sum() == pytest.approx(20.0, rel=0.05)
+    assert np.linalg.eigvalsh(mode.covariance[:2].astype(float)).min() > 0

@@ -63,6 +63,7 @@ def two_sources() -> SourceResults:
         n_pixels=[400, 0],
         n_exposures=[3, 0],
         flags=[SourceFlag.BLENDED, SourceFlag.NOT_OBSERVED],
+        blend=[0, 1],
     )
 
 

@@ -33,6 +33,7 @@ rule subtile:
         # whatever ends the job, its last word tells `constellation.failures` the class of the error
         trap 'status=$?; [ $status -eq 0 ] || echo "exit status $status" >>"$log"' EXIT
         export NPROC={threads} JAX_COMPILATION_CACHE_DIR={params.jax_cache:q}
+        export JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS=0
         # 4 is no failure: not converged, and the result says so
         python -m shine.euclid.run --manifest {input.manifest:q} --config {input.config:q} \
             --output {params.kept:q} --verbose >"$log" 2>&1 \

@@ -85,12 +85,22 @@ def spoilt(j, i, value):
         (np.ones((190, 190)), "190 x 190 pixels, expected a square grid"),
         (np.ones((189, 180)), "189 x 180 pixels"),
         (np.ones((180, 180)), "180 x 180 pixels"),  # stamps of even size have no middle pixel
-        (spoilt(4, 6, np.nan), "not finite in 1 of 81 stamps, first at row 4, column 6"),
-        (spoilt(0, 8, 0.0), "no positive sum in 1 of 81 stamps, first at row 0, column 8"),
-        (spoilt(0, 8, -1.0), "no positive sum"),
+        (np.zeros((189, 189)), "no stamp that is finite and has a positive sum"),
+        (np.full((189, 189), np.nan), "no stamp that is finite"),
     ],
 )
 def test_unusable_grids_are_named(image, problem):
     with pytest.raises(InputError, match=problem) as caught:
         read(image)
     assert "psf.fits[3-4.F]" in str(caught.value)
+
+
+@pytest.mark.parametrize("value", [np.nan, 0.0, -1.0])
+def test_a_broken_stamp_is_known_where_it_would_be_used(value):
+    grid = read(spoilt(4, 6, value))
+    assert np.argwhere(~grid.usable).tolist() == [[4, 6]]
+    x, y = grid.x_nodes, grid.y_nodes
+    # at the node, between it and the next, at the next, and beyond
+    at = [x[6], 0.5 * (x[6] + x[7]), x[7], x[8]]
+    assert grid.knows(at, np.full(4, y[4])).tolist() == [False, False, True, True]
+    assert np.isfinite(grid.stamps).all()

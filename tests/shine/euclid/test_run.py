@@ -209,7 +209,7 @@ def test_a_result_is_kept_while_nothing_changed(subtile, monkeypatch):
 
 
 def test_not_converged_is_written_flagged_and_told(subtile, capsys):
-    subtile.config.write_text("inference: {solver: {max_iterations: 2}}\n")
+    subtile.config.write_text("inference: {method: map, solver: {max_iterations: 2}}\n")
     status, message = subtile.exit_status(capsys)
     assert status == 4
     assert "max_iterations" in message
@@ -221,13 +221,10 @@ def test_not_converged_is_written_flagged_and_told(subtile, capsys):
 
 
 def test_out_of_memory_has_its_own_exit_status(subtile, capsys, monkeypatch):
-    class Exhausted:  # Linux hands out more memory than there is, so that no real program fails so
-        def lower(self, scene, prior, config):
-            raise jax.errors.JaxRuntimeError(
-                "RESOURCE_EXHAUSTED: Out of memory while trying to ..."
-            )
+    def exhausted(problem, settings):  # Linux hands out more memory than there is: none fails so
+        raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory while trying to ...")
 
-    monkeypatch.setattr(posterior, "_find_mode", Exhausted())
+    monkeypatch.setattr(posterior.estimators, "estimate", exhausted)
     status, message = subtile.exit_status(capsys)
     assert status == 5
     assert "tiling.sub_tile_grid" in message

@@ -1,0 +1,158 @@
+"""The estimators of the shear of one scene: `estimate` picks one by `method`."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.special import logsumexp
+
+from shine import importance, inference
+from shine.config import InferenceSettings
+from shine.importance import Samples
+from shine.inference import Fit, History, in_blocks
+from shine.population import ShapePrior, ShapeSamples, ShearPosterior, infer_shear
+from shine.prior_utils import SourcePrior
+from shine.scene import Scene
+
+_UNSETTLED_SIGMA = 0.3  # a source that the last step moved by more has not converged
+_POOR_SHARE = 0.02  # of the galaxies, whose samples are too uneven even in a Markov chain
+_FEW_EFFECTIVE = 8.0
+
+
+@dataclass(frozen=True)
+class SourceSamples:
+    """The samples of the sources that have any, for the result files."""
+
+    source: np.ndarray  # (m,) rows of the sources
+    shapes: ShapeSamples
+    effective: np.ndarray  # (m,) effective number of samples
+    by_chain: np.ndarray  # (m,) bool
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What an estimator says of a scene."""
+
+    shear: np.ndarray  # (2,)
+    shear_covariance: np.ndarray  # (2, 2)
+    parameters: np.ndarray  # (n, 6) flux, hlr, intrinsic e1, e2, offset u, v
+    covariance: np.ndarray  # (n, 6, 6)
+    residual_adu: np.ndarray  # (p,) data minus model
+    unsettled: np.ndarray  # (n,) bool, sources that had not converged
+    converged: bool
+    convergence: float  # method map: the shear's last move; else its Monte Carlo error; in errors
+    history: History
+    ellipticity_sigma: float | None = None  # of the population, with its error, where inferred
+    ellipticity_sigma_err: float | None = None
+    samples: SourceSamples | None = None
+
+
+@dataclass(frozen=True)
+class Problem:
+    """A scene with its priors; `blend` (n,) numbers the blends of its sources."""
+
+    scene: Scene
+    prior: SourcePrior
+    blend: np.ndarray
+    seed: tuple[int, ...]
+
+
+def estimate(problem: Problem, settings: InferenceSettings) -> Estimate:
+    """Infer the shear of a scene by `settings.method`."""
+    return ESTIMATORS[settings.method](problem, settings)
+
+
+def _map(problem: Problem, settings: InferenceSettings) -> Estimate:
+    scene, prior = problem.scene, problem.prior
+    fit = inference.find_mode(scene, prior, settings.solver)
+    mode = inference.laplace(scene, prior, fit)
+    return Estimate(
+        shear=mode.shear,
+        shear_covariance=mode.shear_covariance,
+        parameters=mode.parameters,
+        covariance=mode.covariance,
+        residual_adu=np.asarray(fit.residual_adu),
+        unsettled=_unsettled(problem, fit),
+        converged=fit.converged,
+        convergence=fit.shear_move,
+        history=fit.history,
+    )
+
+
+def _marginal(problem: Problem, settings: InferenceSettings) -> Estimate:
+    scene, prior = problem.scene, problem.prior.interim()
+    fit = inference.find_mode(scene, prior, settings.solver)
+    samples = importance.sample(scene, prior, fit, settings.marginal, problem.seed)
+    shapes = importance.shape_samples(prior, samples, problem.blend)
+    belief = ShapePrior(
+        ellipticity_sigma=float(prior.ellipticity_sigma),
+        infer_sigma=settings.marginal.infer_dispersion,
+        shear_sigma=float(prior.shear_sigma),
+    )
+    answer = infer_shear(shapes, belief)
+    source = np.flatnonzero(prior.lensed & (samples.n_samples > 0))
+    mode = inference.laplace(scene, prior, fit)
+    parameters, covariance = _posterior_moments(prior, samples, (source, shapes), answer)
+    mode.parameters[source], mode.covariance[source] = parameters, covariance
+    few = samples.effective[source] < _FEW_EFFECTIVE
+    return Estimate(
+        shear=answer.shear,
+        shear_covariance=answer.covariance,
+        parameters=mode.parameters,
+        covariance=mode.covariance,
+        residual_adu=np.asarray(fit.residual_adu),
+        unsettled=_unsettled(problem, fit),
+        converged=fit.converged and few.mean() <= _POOR_SHARE,
+        convergence=_monte_carlo_error(shapes, belief, answer),
+        history=fit.history,
+        ellipticity_sigma=answer.ellipticity_sigma if belief.infer_sigma else None,
+        ellipticity_sigma_err=answer.ellipticity_sigma_err if belief.infer_sigma else None,
+        samples=SourceSamples(source, shapes, samples.effective[source], samples.by_chain[source]),
+    )
+
+
+ESTIMATORS: dict[str, Callable[[Problem, InferenceSettings], Estimate]] = {
+    "map": _map,
+    "marginal": _marginal,
+}
+
+
+def _unsettled(problem: Problem, fit: Fit) -> np.ndarray:
+    """Sources whose blend's last step was long (n,)."""
+    result = np.zeros(len(fit.z), bool)
+    known = problem.blend >= 0
+    result[known] = fit.expected[problem.blend[known]] > 0.5 * _UNSETTLED_SIGMA**2
+    return result
+
+
+def _posterior_moments(
+    prior: SourcePrior,
+    samples: Samples,
+    chosen: tuple[np.ndarray, ShapeSamples],
+    answer: ShearPosterior,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Mean (m, 6) and covariance (m, 6, 6) of the parameters, given the shear and population."""
+    source, shapes = chosen
+    log_weight = answer.log_weights(shapes)
+    weight = np.exp(log_weight - logsumexp(log_weight, axis=1, keepdims=True))
+    count = weight.shape[1]
+    z = np.nan_to_num(samples.z[source]).reshape(-1, 6)
+    rows = prior.rows(np.repeat(source, count))
+    shear = answer.shear.astype(np.float32)
+    values = in_blocks(inference.intrinsic, (rows, z), shear).reshape(len(source), count, 6)
+    values = values.astype(float)
+    mean = np.einsum("mk,mki->mi", weight, values)
+    away = values - mean[:, None]
+    return mean, np.einsum("mk,mki,mkj->mij", weight, away, away)
+
+
+def _monte_carlo_error(shapes: ShapeSamples, belief: ShapePrior, answer: ShearPosterior) -> float:
+    """By how much the two halves of the samples disagree on the shear, in its errors."""
+    halves = [
+        infer_shear(
+            ShapeSamples(shapes.shape[:, k::2], shapes.log_weight[:, k::2], shapes.blend), belief
+        )
+        for k in range(2)
+    ]
+    apart = 0.5 * (halves[0].shear - halves[1].shear)
+    return float(np.sqrt(apart @ np.linalg.solve(answer.covariance, apart) / 2.0))
