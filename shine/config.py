@@ -1,6 +1,7 @@
-"""Configuration of the model: priors of a galaxy's parameters and the solver's settings.
+"""Configuration of the model: light profile and priors of a galaxy's parameters.
 
-Every default of the inference lives here or in `shine.euclid.config`; nothing else supplies one.
+Every default lives here, in `shine.inference_config` or in `shine.euclid.config`; nothing else
+supplies one.
 """
 
 from typing import Annotated, Literal
@@ -9,7 +10,6 @@ from pydantic import (
     BaseModel,
     ConfigDict,
     Field,
-    NonNegativeInt,
     PositiveFloat,
     model_validator,
 )
@@ -130,46 +130,3 @@ class BulgeDisc(Strict):
 
 
 Profile = Exponential | Gaussian | DeVaucouleurs | Sersic | Spergel | BulgeDisc
-
-
-class MarginalConfig(Strict):
-    """Settings of `method: marginal`."""
-
-    samples: Annotated[int, Field(ge=16, le=4096)] = Field(
-        64, description="samples per galaxy; four times as many where they are too uneven"
-    )
-    least_effective: Annotated[float, Field(gt=0, lt=1)] = Field(
-        0.25, description="effective share of the samples below which a blend is sampled again"
-    )
-    infer_dispersion: bool = Field(
-        True,
-        description="infer the dispersion of intrinsic ellipticities along with the shear; "
-        "gal.priors.ellipticity.sigma is then a first guess",
-    )
-
-
-class SolverConfig(Strict):
-    """Settings of the search for the mode."""
-
-    max_iterations: Annotated[int, Field(ge=2)] = Field(
-        40, description="give up (and flag) after so many steps; the last one is for the errors"
-    )
-    shear_tolerance: PositiveFloat = Field(
-        0.01, description="converged when a step moves the shear by less than this times its error"
-    )
-    source_tolerance: PositiveFloat = Field(
-        0.1, description="... and 98 % of the sources by less than this, in theirs"
-    )
-
-
-class InferenceSettings(Strict):
-    """How the shear is inferred from the pixels."""
-
-    method: Literal["marginal", "map"] = Field(
-        "marginal",
-        description="marginal: posterior of the shear from samples of every galaxy; map: the "
-        "joint mode of all galaxies and the shear, with Laplace errors",
-    )
-    seed: NonNegativeInt = Field(0, description="seed of everything random in the inference")
-    marginal: MarginalConfig = MarginalConfig()
-    solver: SolverConfig = SolverConfig()

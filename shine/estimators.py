@@ -1,15 +1,16 @@
 """The estimators of the shear of one scene: `estimate` picks one by `method`."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 from scipy.special import logsumexp
 
 from shine import importance, inference
-from shine.config import InferenceSettings
 from shine.importance import Samples
 from shine.inference import Fit, History, in_blocks
+from shine.inference_config import InferenceSettings
 from shine.population import ShapePrior, ShapeSamples, ShearPosterior, infer_shear
 from shine.prior_utils import SourcePrior
 from shine.scene import Scene
@@ -45,6 +46,7 @@ class Estimate:
     ellipticity_sigma: float | None = None  # of the population, with its error, where inferred
     ellipticity_sigma_err: float | None = None
     samples: SourceSamples | None = None
+    diagnostics: dict = field(default_factory=dict)  # what else the method says of itself
 
 
 @dataclass(frozen=True)
@@ -55,6 +57,7 @@ class Problem:
     prior: SourcePrior
     blend: np.ndarray
     seed: tuple[int, ...]
+    checkpoint: Path | None = None  # where method nuts keeps its state after the warm-up
 
 
 def estimate(problem: Problem, settings: InferenceSettings) -> Estimate:
@@ -64,7 +67,12 @@ def estimate(problem: Problem, settings: InferenceSettings) -> Estimate:
 
 def _map(problem: Problem, settings: InferenceSettings) -> Estimate:
     scene, prior = problem.scene, problem.prior
-    fit = inference.find_mode(scene, prior, settings.solver)
+    if settings.optimizer == "adam":
+        from shine import adam
+
+        fit = adam.fit_adam(scene, prior, settings.adam, settings.solver).fit
+    else:
+        fit = inference.find_mode(scene, prior, settings.solver)
     mode = inference.laplace(scene, prior, fit)
     return Estimate(
         shear=mode.shear,
@@ -111,9 +119,58 @@ def _marginal(problem: Problem, settings: InferenceSettings) -> Estimate:
     )
 
 
+def _vi(problem: Problem, settings: InferenceSettings) -> Estimate:
+    from shine import numpyro_model, vi  # NumPyro takes seconds to import
+
+    fit = inference.find_mode(problem.scene, problem.prior, settings.solver)
+    target = numpyro_model.Target.near(problem.scene, problem.prior, fit)
+    found = vi.fit_vi(target, settings.vi, _whole_seed(problem))
+    return Estimate(
+        shear=found.shear,
+        shear_covariance=found.shear_covariance,
+        parameters=found.parameters,
+        covariance=found.covariance,
+        residual_adu=np.asarray(fit.residual_adu),
+        unsettled=_unsettled(problem, fit),
+        converged=found.converged,
+        convergence=found.shear_move,
+        history=fit.history,
+    )
+
+
+def _nuts(problem: Problem, settings: InferenceSettings) -> Estimate:
+    from shine import numpyro_model, nuts
+
+    fit = inference.find_mode(problem.scene, problem.prior, settings.solver)
+    target = numpyro_model.Target.near(problem.scene, problem.prior, fit)
+    found = nuts.sample_nuts(target, settings.nuts, _whole_seed(problem), problem.checkpoint)
+    return Estimate(
+        shear=found.shear_mean,
+        shear_covariance=found.shear_covariance,
+        parameters=found.parameters,
+        covariance=found.covariance,
+        residual_adu=np.asarray(fit.residual_adu),
+        unsettled=_unsettled(problem, fit),
+        converged=found.converged,
+        convergence=float(1.0 / np.sqrt(found.n_eff.min())),
+        history=fit.history,
+        diagnostics={
+            "r_hat": found.r_hat.tolist(),
+            "effective_samples": found.n_eff.tolist(),
+            "divergences": int(found.divergences),
+        },
+    )
+
+
+def _whole_seed(problem: Problem) -> int:
+    return int(np.random.SeedSequence(problem.seed).generate_state(1)[0])
+
+
 ESTIMATORS: dict[str, Callable[[Problem, InferenceSettings], Estimate]] = {
     "map": _map,
     "marginal": _marginal,
+    "vi": _vi,
+    "nuts": _nuts,
 }
 
 

@@ -22,8 +22,8 @@ import numpy as np
 from scipy.special import gammaln, logsumexp
 
 from shine import newton
-from shine.config import MarginalConfig
 from shine.inference import Family, Fit, in_blocks, in_parallel
+from shine.inference_config import MarginalConfig
 from shine.population import ShapeSamples
 from shine.prior_utils import SourcePrior
 from shine.scene import Batch, Scene, batches, gather

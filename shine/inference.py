@@ -19,7 +19,7 @@ import numpy as np
 from jaxtyping import Array
 
 from shine import newton
-from shine.config import SolverConfig
+from shine.inference_config import SolverConfig
 from shine.prior_utils import SourcePrior, to_disc
 from shine.render import Derivatives
 from shine.scene import Batch, Scene, batches, empty_batch, gather, subtract
@@ -31,7 +31,7 @@ _LEAST_RATIO, _POOR_RATIO, _GOOD_RATIO = 0.05, 0.25, 0.75
 _TRUSTED_GAIN = 1e-4
 _DAMPING_START, _DAMPING_LEAST, _DAMPING_FIRM, _DAMPING_MOST = 1e-2, 1e-4, 0.3, 1e4
 _BLOCK = 512  # sources per call of what is compiled for one number of them
-_UNSETTLED_SHARE = 0.02  # of the blends; those are flagged, and one does not hold up thousands
+UNSETTLED_SHARE = 0.02  # of the blends; those are flagged, and one does not hold up thousands
 
 
 @dataclass
@@ -94,10 +94,10 @@ def find_mode(scene: Scene, prior: SourcePrior, config: SolverConfig) -> Fit:
     it means nothing. Check `Fit.converged`: it is False when `config.max_iterations` sweeps were
     not enough.
     """
-    return _Search(scene, prior, config).run()
+    return Search(scene, prior, config).run()
 
 
-class _Search:
+class Search:
     """The state of a fit between sweeps."""
 
     def __init__(self, scene: Scene, prior: SourcePrior, config: SolverConfig) -> None:
@@ -131,7 +131,7 @@ class _Search:
         fit, config = self.fit, self.config
         enough = 0.5 * config.source_tolerance**2
         observed = self._observed(fit.z)
-        self._compare(self.seen, _without_light(observed), observed)
+        self._compare(self.seen, without_light(observed), observed)
         active = self.seen.copy()
         for _ in range(config.max_iterations):
             rejected = self._sweep(active)
@@ -142,7 +142,7 @@ class _Search:
             history.moving.append(int(self.count[active].sum()))
             history.rejected.append(rejected)
             history.expected.append(float(fit.expected.sum()))
-            settled = active.sum() <= _UNSETTLED_SHARE * self.seen.sum()
+            settled = active.sum() <= UNSETTLED_SHARE * self.seen.sum()
             fit.converged = bool(settled and fit.shear_move < config.shear_tolerance)
             if fit.converged:
                 break
@@ -354,7 +354,7 @@ def in_parallel(work: Callable, todo: list) -> Iterator[tuple[Any, Any]]:
         yield from zip(todo, pool.map(in_single_precision, todo), strict=True)
 
 
-def _without_light(observed: np.ndarray) -> np.ndarray:
+def without_light(observed: np.ndarray) -> np.ndarray:
     return observed * np.array([0.0, 1.0, 1.0, 1.0, 1.0, 1.0], np.float32)
 
 

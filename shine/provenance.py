@@ -26,6 +26,8 @@ NUMERICAL_PACKAGES = (
     "jax",
     "jaxlib",
     "numpy",
+    "numpyro",
+    "optax",
     "pyarrow",
     "pydantic",
     "scipy",

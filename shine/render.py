@@ -31,6 +31,7 @@ from jaxtyping import Array, Complex, Float
 from shine.profiles import Profile
 
 N_PARAMETERS = 6
+_EXACT = jax.lax.Precision.HIGHEST  # single precision, which accelerators round to less
 
 
 class StampFrame(eqx.Module):
@@ -104,14 +105,15 @@ def render_derivatives(
     pixel = _pixel_parameters(frame, galaxies)
     _, (stamps, bend) = _for_each(one, None, (pixel, galaxies.coefficients))
     rows = stamps.reshape(-1, size**2)
-    curvature = ((rows * weight.ravel()) @ rows.T).reshape(-1, 6, len(pixel), 6)
-    pull_pixel = (rows @ pull.ravel()).reshape(-1, 6)
-    chain, chain_2 = _chain_rule(frame, galaxies)
+    curvature = jnp.matmul(rows * weight.ravel(), rows.T, precision=_EXACT)
+    curvature = curvature.reshape(-1, 6, len(pixel), 6)
+    pull_pixel = jnp.matmul(rows, pull.ravel(), precision=_EXACT).reshape(-1, 6)
+    chain, chain_2 = _chain_rule(_detector(frame), frame.centre, galaxies)
     return Derivatives(
-        curvature=jnp.einsum("cpo,cpdq,dqr->codr", chain, curvature, chain),
-        pull=jnp.einsum("cpo,cp->co", chain, pull_pixel),
-        bend=jnp.einsum("cpo,cpq,cqr->cor", chain, bend, chain)
-        + jnp.einsum("cp,cpor->cor", pull_pixel, chain_2),
+        curvature=jnp.einsum("cpo,cpdq,dqr->codr", chain, curvature, chain, precision=_EXACT),
+        pull=jnp.einsum("cpo,cp->co", chain, pull_pixel, precision=_EXACT),
+        bend=jnp.einsum("cpo,cpq,cqr->cor", chain, bend, chain, precision=_EXACT)
+        + jnp.einsum("cp,cpor->cor", pull_pixel, chain_2, precision=_EXACT),
     )
 
 
@@ -148,29 +150,36 @@ def _waves(frame: StampFrame, size: int) -> _Waves:
 
 
 def _to_pixel_parameters(
-    frame: StampFrame, observed: Float[Array, "6"], centre: Float[Array, "2"]
+    detector: tuple[Array, Array], observed: Float[Array, "6"], centre: Float[Array, "2"]
 ) -> Float[Array, "6"]:
+    inverse, adu_per_ujy = detector
     flux, hlr, s1, s2 = observed[:4]
     squared = 1.0 + s1**2 + s2**2
     stretch = jnp.array([[squared + 2.0 * s1, 2.0 * s2], [2.0 * s2, squared - 2.0 * s1]])
-    inverse = frame.inverse_jacobian
     tensor = inverse @ (stretch * (hlr**2 / (1.0 - s1**2 - s2**2))) @ inverse.T
     x, y = centre + inverse @ observed[4:6]
-    return jnp.stack([flux * frame.adu_per_ujy, tensor[0, 0], tensor[0, 1], tensor[1, 1], x, y])
+    return jnp.stack([flux * adu_per_ujy, tensor[0, 0], tensor[0, 1], tensor[1, 1], x, y])
 
 
 def _pixel_parameters(frame: StampFrame, galaxies: Galaxies) -> Float[Array, "c 6"]:
     lit = galaxies.observed.at[:, 0].multiply(galaxies.present)
-    return jax.vmap(lambda o, centre: _to_pixel_parameters(frame, o, centre))(lit, frame.centre)
+    return jax.vmap(_to_pixel_parameters, (None, 0, 0))(_detector(frame), lit, frame.centre)
 
 
-def _chain_rule(frame: StampFrame, galaxies: Galaxies) -> tuple[Array, Array]:
+def _detector(frame: StampFrame) -> tuple[Array, Array]:
+    return frame.inverse_jacobian, frame.adu_per_ujy
+
+
+@jax.jit  # a program of its own, so that it is traced once for all stamp sizes
+def _chain_rule(
+    detector: tuple[Array, Array], centre: Float[Array, "c 2"], galaxies: Galaxies
+) -> tuple[Array, Array]:
     """First (c, 6, 6) and second (c, 6, 6, 6) derivatives of the pixel parameters."""
 
     def own(observed: Array, centre: Array, present: Array) -> Array:
-        return _to_pixel_parameters(frame, observed, centre) * present
+        return _to_pixel_parameters(detector, observed, centre) * present
 
-    arguments = (galaxies.observed, frame.centre, galaxies.present)
+    arguments = (galaxies.observed, centre, galaxies.present)
     return jax.vmap(jax.jacfwd(own))(*arguments), jax.vmap(jax.hessian(own))(*arguments)
 
 

@@ -1,5 +1,6 @@
 """What the repository promises about itself: dependencies in step, a lock that needs no address."""
 
+import importlib.util
 import re
 import tomllib
 from pathlib import Path
@@ -52,3 +53,11 @@ def test_the_slurm_profile_is_found_by_its_name_alone():
     """`snakemake --profile slurm` looks in the current folder; the link leads to the profile."""
     assert (ROOT / "slurm").is_symlink()
     assert (ROOT / "slurm" / "config.yaml").samefile(ROOT / "profiles" / "slurm" / "config.yaml")
+
+
+def test_the_data_model_is_the_one_in_the_code():
+    """`python docs/write_data_model.py` mends it."""
+    spec = importlib.util.spec_from_file_location("writer", ROOT / "docs" / "write_data_model.py")
+    writer = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(writer)
+    assert (ROOT / "docs" / "data-model.md").read_text() == writer.data_model()

@@ -6,10 +6,11 @@ from typing import Annotated, Literal
 import yaml
 from pydantic import Field, NonNegativeInt, ValidationError, field_validator
 
-from shine.config import Exponential, InferenceSettings, Priors, Profile, Strict
+from shine.config import Exponential, Priors, Profile, Strict
 from shine.errors import ConfigurationError, list_problems
 from shine.euclid.flags import BAD_PIXELS
 from shine.euclid.selection_config import SelectionConfig
+from shine.inference_config import InferenceSettings
 
 
 class PsfConfig(Strict):

@@ -4,7 +4,8 @@ import logging
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import NamedTuple
 
 import jax
@@ -45,8 +46,12 @@ class Posterior:
     solve_s: float = 0.0
 
 
-def infer(exposures: ExposureSet, config: EuclidConfig | None = None) -> Posterior:
+def infer(
+    exposures: ExposureSet, config: EuclidConfig | None = None, checkpoint: Path | None = None
+) -> Posterior:
     """Infer the shear of a sub-tile, and every source's parameters with it.
+
+    Method nuts keeps its state after the warm-up in the file `checkpoint`, and resumes from it.
 
     Never raises for lack of data or convergence: look at `status`. Raises `MemoryExhaustedError`.
     """
@@ -58,7 +63,7 @@ def infer(exposures: ExposureSet, config: EuclidConfig | None = None) -> Posteri
     started = time.perf_counter()
     # A notebook may have switched JAX to float64; the scene is float32.
     with _memory_errors_explained(exposures), jax.enable_x64(False):
-        problem = _problem(exposures, config)
+        problem = replace(_problem(exposures, config), checkpoint=checkpoint)
         warm_up(problem.scene, sampling=config.inference.method == "marginal")
         compiled = time.perf_counter()
         estimate = estimators.estimate(problem, config.inference)

@@ -42,7 +42,9 @@ def run_subtile(manifest_path: Path | str, config_path: Path | str, output_dir: 
         logger.info("%s: inputs, configuration and code are unchanged: result kept", manifest.stem)
         _refuse_unconverged(result, config)
         return result
-    answer = posterior.infer(exposures, config)
+    output_dir.mkdir(parents=True, exist_ok=True)
+    checkpoint = output_dir / f"{manifest.stem}.warm-up.npz"
+    answer = posterior.infer(exposures, config, checkpoint)
     measurements = {
         "load_s": loaded - started,
         "compile_s": answer.compile_s,
@@ -52,9 +54,10 @@ def run_subtile(manifest_path: Path | str, config_path: Path | str, output_dir: 
         "host": platform.node(),
         "device": str(jax.devices()[0].device_kind),
         "cuts": exposures.sources.cuts,
-        "history": {} if answer.estimate is None else asdict(answer.estimate.history),
     }
-    output_dir.mkdir(parents=True, exist_ok=True)
+    if answer.estimate is not None:
+        measurements["history"] = asdict(answer.estimate.history)
+        measurements |= answer.estimate.diagnostics
     model = None
     if answer.estimate is not None:
         model = exposures.scene.data_adu - answer.estimate.residual_adu
@@ -67,6 +70,7 @@ def run_subtile(manifest_path: Path | str, config_path: Path | str, output_dir: 
         posterior.source_results(exposures, answer),
         RunRecord(provenance, measurements),
     )
+    checkpoint.unlink(missing_ok=True)
     _report(answer, exposures, result)
     _refuse_unconverged(result, config)
     return result
@@ -92,13 +96,13 @@ def _report(answer: Posterior, exposures: ExposureSet, result: Path) -> None:
 def _refuse_unconverged(result: Path, config: EuclidConfig) -> None:
     [row] = read_shear(result).select(["STATUS", "CONVERGENCE"]).to_pylist()
     if row["STATUS"] == Status.NOT_CONVERGED:
-        solver, move = config.inference.solver, row["CONVERGENCE"]
-        reached = "not a number" if move is None else f"{move:.2g} of its error"
+        settings, reached = config.inference, row["CONVERGENCE"]
         raise ConvergenceError(
-            f"{result}: written and flagged, but not converged after {solver.max_iterations} "
-            f"steps: the last moved the shear by {reached} (limit {solver.shear_tolerance}). Look "
-            f"at the picture beside it and at the history in its .run.json; raise "
-            f"inference.solver.max_iterations if it still gained."
+            f"{result}: written and flagged, but method {settings.method} has not converged within "
+            f"its limits: CONVERGENCE is {'not a number' if reached is None else f'{reached:.2g}'} "
+            f"errors of the shear. Look at the picture beside it and at the history in its "
+            f".run.json; raise inference.solver.max_iterations (now "
+            f"{settings.solver.max_iterations}) if it still gained."
         )
 
 

@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 
-from shine.config import CentredNormal, LogNormal, PositiveUniform, Priors, SolverConfig
+from shine.config import CentredNormal, LogNormal, PositiveUniform, Priors
 from shine.inference import Fit, Mode, find_mode, laplace
+from shine.inference_config import SolverConfig
 from tests.shine.galsim_scenes import Galaxy, build, draw, jacobian, noise_for_snr
 
 SHEAR = (0.04, -0.03)
