@@ -19,7 +19,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from scipy.special import gammaln, logsumexp
+from scipy.special import gammaln
 
 from shine import newton
 from shine.inference import Family, Fit, in_blocks, in_parallel
@@ -31,7 +31,7 @@ from shine.scene import Batch, Scene, batches, gather
 # Student's t instead of a Gaussian: its tails keep the weights bounded
 _FREEDOM, _FREEDOM_AGAIN = 12.0, 6.0
 _MORE = 4  # times as many samples in the second attempt
-_CHAIN_STEPS = 40
+_CHAIN_STEPS, _ACCEPTANCE = 120, 0.25
 
 
 @dataclass(frozen=True)
@@ -50,15 +50,23 @@ class _Draws(NamedTuple):
 
     z: np.ndarray  # (b, K, c, 6)
     log_weight: np.ndarray  # (b, K)
+    at_most: np.ndarray | float = np.inf  # (b,) effective samples
+
+    def weights(self) -> np.ndarray:
+        """(b, K), of sum 1; all the same where no sample has any."""
+        top = self.log_weight.max(axis=1, keepdims=True)
+        weight = np.exp(np.where(np.isfinite(top), self.log_weight - top, 0.0))
+        return weight / weight.sum(axis=1, keepdims=True)
 
     @property
     def effective(self) -> np.ndarray:
-        weight = np.exp(self.log_weight - logsumexp(self.log_weight, axis=1, keepdims=True))
-        return 1.0 / np.sum(weight**2, axis=1)
+        found = 1.0 / np.sum(self.weights() ** 2, axis=1)
+        none = ~np.isfinite(self.log_weight).any(axis=1)
+        return np.where(none, 0.0, np.minimum(found, self.at_most))
 
     def moments(self) -> tuple[np.ndarray, np.ndarray]:
         """Weighted mean (b, 6c) and covariance (b, 6c, 6c)."""
-        weight = np.exp(self.log_weight - logsumexp(self.log_weight, axis=1, keepdims=True))
+        weight = self.weights()
         flat = self.z.reshape(*self.log_weight.shape, -1)
         mean = np.einsum("bk,bki->bi", weight, flat)
         away = flat - mean[:, None]
@@ -105,7 +113,7 @@ class _Sampler:
         """Sample some blends of a family into `result`."""
         mode = np.where(family.source[..., None] >= 0, self.fit.z[family.source], 0.0)
         size = mode.shape[1] * 6
-        laplace = np.linalg.inv(family.hessian.astype(float))
+        laplace = np.linalg.inv(_without_empty(family))
         count = self.config.samples
         around = (mode.reshape(-1, size)[rows], laplace[rows], _FREEDOM)
         draws = self._draw(family, rows, (around, count), rng)
@@ -145,21 +153,28 @@ class _Sampler:
     def _chain(self, family: Family, rows: np.ndarray, start: _Draws, rng) -> _Draws:
         """Random-walk Metropolis from samples drawn by their weights; equal weights after it."""
         count = self.config.samples
-        probability = np.exp(start.log_weight - logsumexp(start.log_weight, axis=1, keepdims=True))
-        chosen = np.stack([rng.choice(len(p), count, p=p / p.sum()) for p in probability])
+        weight = start.weights()
+        chosen = np.stack([rng.choice(len(w), count, p=w / w.sum()) for w in weight])
         z = np.take_along_axis(start.z, chosen[..., None, None], axis=1)
         size = z.shape[2] * 6
-        covariance = np.linalg.inv(family.hessian[rows].astype(float))
-        root = np.linalg.cholesky(covariance) * (2.38 / np.sqrt(size))
+        # Steps of the shape that the draws found, and of a length that each blend's chains learn
+        covariance = start.moments()[1] + 0.1 * np.linalg.inv(_without_empty(family)[rows])
+        root = np.linalg.cholesky(covariance)
+        scale = np.full(len(rows), 2.38 / np.sqrt(size))
         here = self._log_posterior(family, rows, z)
         for _ in range(_CHAIN_STEPS):
-            step = np.einsum("bij,bkj->bki", root, rng.standard_normal((len(rows), count, size)))
+            normal = rng.standard_normal((len(rows), count, size))
+            step = np.einsum("b,bij,bkj->bki", scale, root, normal)
             trial = (z + step.reshape(z.shape)).astype(np.float32)
             there = self._log_posterior(family, rows, trial)
             accept = np.log(rng.uniform(size=here.shape)) < there - here
             z = np.where(accept[..., None, None], trial, z)
             here = np.where(accept, there, here)
-        return _Draws(z, np.zeros_like(here))
+            scale *= np.exp(accept.mean(axis=1) - _ACCEPTANCE)
+        # No more than the chains' different beginnings: they may not have mixed
+        distinct = np.array([len(np.unique(row)) for row in chosen])
+        equal = np.where(np.isfinite(here), 0.0, -np.inf)
+        return _Draws(z, equal, distinct)
 
     def _log_posterior(self, family: Family, rows: np.ndarray, z: np.ndarray) -> np.ndarray:
         """Log of the interim posterior (b, K) in the coordinates, relative to the mode."""
@@ -177,8 +192,10 @@ class _Sampler:
 
         before = each(_observed, mode[:, None]).reshape(n_blends, n_members, 6)
         after = each(_observed, z).reshape(z.shape)
-        prior_rise = each(_log_prior, z).reshape(n_blends, count, -1).sum(axis=2)
-        prior_rise -= each(_log_prior, mode[:, None]).reshape(n_blends, 1, -1).sum(axis=2)
+        prior_rise = each(_log_prior, z).reshape(n_blends, count, -1)
+        prior_rise = prior_rise - each(_log_prior, mode[:, None]).reshape(n_blends, 1, -1)
+        empty = -0.5 * np.sum(z.astype(float) ** 2, axis=-1)  # any density: nothing depends on it
+        prior_rise = np.where((source >= 0)[:, None], prior_rise, empty).sum(axis=2)
         rise = np.empty((n_blends, count))
         for start in range(0, count, newton.DRAWS):
             part = np.arange(start, start + newton.DRAWS) % count  # one length for all calls
@@ -206,9 +223,18 @@ class _Sampler:
             result.log_weight[own] = -np.inf
             result.log_weight[own, :count] = draws.log_weight[there]
             result.z[own, :count] = draws.z[there, :, slot]
-            result.n_samples[own] = count
+            # without a single finite weight a source says nothing, and is left out
+            result.n_samples[own] = np.where(draws.effective[there] > 0.0, count, 0)
             result.effective[own] = draws.effective[there]
             result.by_chain[own] = by_chain
+
+
+def _without_empty(family: Family) -> np.ndarray:
+    """The curvature (b, 6c, 6c) with the identity for places without a source."""
+    empty = np.repeat(family.source < 0, 6, axis=1)
+    there = ~(empty[:, :, None] | empty[:, None, :])
+    unit = np.eye(empty.shape[1]) * empty[:, None, :]
+    return np.where(there, family.hessian.astype(float), unit)
 
 
 @jax.jit
