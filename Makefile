@@ -6,7 +6,7 @@ READY := $(VENV)/.ready
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint lock clean
+.PHONY: help setup demo test bench lint lock clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -24,6 +24,9 @@ demo: $(READY)  ## simulate a survey, run the workflow on it, show the merged ca
 
 test: $(READY)  ## run all the tests
 	pytest -n 2 --dist worksteal
+
+bench: $(READY)  ## time a sub-tile of survey size, and the classic route (2 cores, idle: 15 min)
+	python -m tests.benchmarks.bench --output build/bench
 
 lint: $(READY)  ## check style, workflow and the direction of imports
 	ruff check .

@@ -4,13 +4,17 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import jax
 import numpy as np
+from jaxtyping import Array
 from scipy.special import logsumexp
 
 from shine import importance, inference
+from shine.blocks import in_blocks
 from shine.importance import Samples
-from shine.inference import Fit, History, in_blocks
+from shine.inference import Fit, History
 from shine.inference_config import InferenceSettings
+from shine.laplace import laplace
 from shine.population import ShapePrior, ShapeSamples, ShearPosterior, infer_shear
 from shine.prior_utils import SourcePrior
 from shine.scene import Scene
@@ -73,7 +77,7 @@ def _map(problem: Problem, settings: InferenceSettings) -> Estimate:
         fit = adam.fit_adam(scene, prior, settings.adam, settings.solver).fit
     else:
         fit = inference.find_mode(scene, prior, settings.solver)
-    mode = inference.laplace(scene, prior, fit)
+    mode = laplace(prior, fit)
     return Estimate(
         shear=mode.shear,
         shear_covariance=mode.shear_covariance,
@@ -99,7 +103,7 @@ def _marginal(problem: Problem, settings: InferenceSettings) -> Estimate:
     )
     answer = infer_shear(shapes, belief)
     source = np.flatnonzero(prior.lensed & (samples.n_samples > 0))
-    mode = inference.laplace(scene, prior, fit)
+    mode = laplace(prior, fit)
     parameters, covariance = _posterior_moments(prior, samples, (source, shapes), answer)
     mode.parameters[source], mode.covariance[source] = parameters, covariance
     few = samples.effective[source] < _FEW_EFFECTIVE
@@ -196,7 +200,7 @@ def _posterior_moments(
     z = np.nan_to_num(samples.z[source]).reshape(-1, 6)
     rows = prior.rows(np.repeat(source, count))
     shear = answer.shear.astype(np.float32)
-    values = in_blocks(inference.intrinsic, (rows, z), shear).reshape(len(source), count, 6)
+    values = in_blocks(_intrinsic, (rows, z), shear).reshape(len(source), count, 6)
     values = values.astype(float)
     mean = np.einsum("mk,mki->mi", weight, values)
     away = values - mean[:, None]
@@ -213,3 +217,9 @@ def _monte_carlo_error(shapes: ShapeSamples, belief: ShapePrior, answer: ShearPo
     ]
     apart = 0.5 * (halves[0].shear - halves[1].shear)
     return float(np.sqrt(apart @ np.linalg.solve(answer.covariance, apart) / 2.0))
+
+
+@jax.jit
+def _intrinsic(prior: SourcePrior, z: Array, shear: Array) -> Array:
+    """The sources' parameters (n, 6) without lensing by `shear`."""
+    return prior.intrinsic(z, shear)

@@ -22,7 +22,8 @@ import numpy as np
 from scipy.special import gammaln
 
 from shine import newton
-from shine.inference import Family, Fit, in_blocks, in_parallel
+from shine.blocks import in_blocks, in_parallel
+from shine.inference import Family, Fit
 from shine.inference_config import MarginalConfig
 from shine.population import ShapeSamples
 from shine.prior_utils import SourcePrior

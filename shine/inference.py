@@ -7,9 +7,7 @@ further sweeps. After each sweep the shear takes the Newton step of the joint po
 curvature is the Schur complement, in which every blend answers the shear.
 """
 
-import os
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -19,6 +17,7 @@ import numpy as np
 from jaxtyping import Array
 
 from shine import newton
+from shine.blocks import in_blocks, in_parallel
 from shine.inference_config import SolverConfig
 from shine.prior_utils import SourcePrior, to_disc
 from shine.render import Derivatives
@@ -30,7 +29,6 @@ _LONGEST_SHEAR_STEP = 0.1
 _LEAST_RATIO, _POOR_RATIO, _GOOD_RATIO = 0.05, 0.25, 0.75
 _TRUSTED_GAIN = 1e-4
 _DAMPING_START, _DAMPING_LEAST, _DAMPING_FIRM, _DAMPING_MOST = 1e-2, 1e-4, 0.3, 1e4
-_BLOCK = 512  # sources per call of what is compiled for one number of them
 UNSETTLED_SHARE = 0.02  # of the blends; those are flagged, and one does not hold up thousands
 
 
@@ -75,16 +73,6 @@ class Fit:
     converged: bool = False
     shear_move: float = np.inf  # of the last step, in errors
     history: History = field(default_factory=History)
-
-
-@dataclass(frozen=True)
-class Mode:
-    """The joint mode and its errors, in the parameters that people read."""
-
-    shear: np.ndarray  # (2,) reduced shear g1, g2
-    shear_covariance: np.ndarray  # (2, 2)
-    parameters: np.ndarray  # (n, 6) flux, hlr, intrinsic e1, e2, offset u, v
-    covariance: np.ndarray  # (n, 6, 6) marginal over the shear and the blend's other members
 
 
 def find_mode(scene: Scene, prior: SourcePrior, config: SolverConfig) -> Fit:
@@ -306,21 +294,6 @@ class Search:
         return z
 
 
-def laplace(scene: Scene, prior: SourcePrior, fit: Fit) -> Mode:
-    """The parameters and their covariances from the curvature at the mode."""
-    covariance_z = np.full((len(fit.z), 6, 6), np.nan)
-    answer = np.zeros((len(fit.z), 6, 2))
-    for family in fit.families:
-        inverse = np.linalg.inv(family.gauss_newton.astype(float))
-        for slot, source in enumerate(family.source.T):
-            own, there = slice(6 * slot, 6 * slot + 6), source >= 0
-            covariance_z[source[there]] = inverse[there, own, own]
-            answer[source[there]] = family.response[there, own]
-    shear_covariance = np.linalg.inv(fit.shear_curvature)
-    found = _to_parameters(prior, (fit.z, fit.shear_t), (covariance_z, answer), shear_covariance)
-    return Mode(*(np.array(value) for value in found))
-
-
 def warm_up(scene: Scene, sampling: bool) -> None:
     """Compile what a fit of this scene runs, several programs at a time, on empty chunks."""
 
@@ -340,48 +313,8 @@ def warm_up(scene: Scene, sampling: bool) -> None:
         pass
 
 
-def in_parallel(work: Callable, todo: list) -> Iterator[tuple[Any, Any]]:
-    """Items and what `work` makes of them, in their order."""
-
-    def in_single_precision(item):  # JAX's precision is a matter of each thread
-        with jax.enable_x64(False):
-            return work(item)
-
-    # As many at a time as a CPU has cores; an accelerator fills itself with one.
-    cores = int(os.environ.get("NPROC") or len(os.sched_getaffinity(0)))  # as XLA counts them
-    workers = cores if jax.default_backend() == "cpu" else 2
-    with ThreadPoolExecutor(workers) as pool:
-        yield from zip(todo, pool.map(in_single_precision, todo), strict=True)
-
-
 def without_light(observed: np.ndarray) -> np.ndarray:
     return observed * np.array([0.0, 1.0, 1.0, 1.0, 1.0, 1.0], np.float32)
-
-
-def in_blocks(function: Callable, per_source: tuple, *shared: np.ndarray):
-    """Apply a function of sources (n rows) to any number of them: it is compiled for one number.
-
-    The arrays of `per_source`, (prior, z, ...), have a row for each; scalars and `shared` do not.
-    """
-    n = len(per_source[1])
-
-    def block(array: np.ndarray, start: int) -> np.ndarray:
-        if np.ndim(array) == 0:
-            return array
-        return np.resize(array[start : start + _BLOCK], (_BLOCK, *array.shape[1:]))
-
-    parts = []
-    for start in range(0, n, _BLOCK):
-        some = jax.tree.map(lambda a, start=start: block(a, start), per_source)
-        found = function(*some, *shared)
-        parts.append(jax.tree.map(lambda a, start=start: np.asarray(a)[: n - start], found))
-    return jax.tree.map(lambda *blocks: np.concatenate(blocks), *parts)
-
-
-@jax.jit
-def intrinsic(prior: SourcePrior, z: Array, shear: Array) -> Array:
-    """The sources' parameters (n, 6) without lensing by `shear`."""
-    return prior.intrinsic(z, shear)
 
 
 @jax.jit
@@ -406,24 +339,3 @@ def _shear_force(prior: SourcePrior, z: Array, shear_t: Array) -> tuple[Array, A
 
     slope = jax.jacfwd(own)(shear_t)
     return -jax.grad(energy)(shear_t), slope.T @ slope
-
-
-@jax.jit
-def _to_parameters(prior, point, answers, t_covariance):
-    """Shear, parameters and their covariances from those in the solver's coordinates."""
-    z, t = point
-    conditional, answer = answers
-    shear = to_disc(t)
-    z_covariance = conditional + jnp.einsum("nkg,gh,nlh->nkl", answer, t_covariance, answer)
-    by_t = jax.jacfwd(to_disc)(t)
-    by_z = newton.per_source_derivative(lambda z: prior.intrinsic(z, shear), z)
-    by_g = jax.jacfwd(lambda t: prior.intrinsic(z, to_disc(t)))(t)
-    # cov(z, t) = -answer cov(t)
-    mixed = -jnp.einsum("nok,nkg,gh,nph->nop", by_z, answer, t_covariance, by_g)
-    covariance = (
-        jnp.einsum("nok,nkl,npl->nop", by_z, z_covariance, by_z)
-        + mixed
-        + mixed.swapaxes(1, 2)
-        + jnp.einsum("nog,gh,nph->nop", by_g, t_covariance, by_g)
-    )
-    return shear, by_t @ t_covariance @ by_t.T, prior.intrinsic(z, shear), covariance

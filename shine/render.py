@@ -97,9 +97,10 @@ def render_derivatives(
         pixel, coefficients = source
         base = _base(frame, waves, pixel)
         profiles = _profile_derivatives(profile, coefficients, _argument(waves, pixel))
-        by_place, by_tensor = _first(waves, base, pixel[0], profiles)
-        place, tensor = _to_pixels(by_place, size), _to_pixels(by_tensor, size)
-        first = jnp.concatenate([place[:1], tensor, place[1:]])
+        unit, place, tensor = (
+            _to_pixels(hat, size) for hat in _first(waves, base, pixel[0], profiles)
+        )
+        first = jnp.concatenate([unit, tensor, place])
         return None, (first, _second(waves, pull_hat * base, pixel[0], profiles))
 
     pixel = _pixel_parameters(frame, galaxies)
@@ -210,15 +211,26 @@ def _profile_derivatives(profile: Profile, coefficients: Array, q: Array) -> _Pr
 
 def _first(
     waves: _Waves, base: Array, flux: Array, profiles: _ProfileDerivatives
-) -> tuple[Array, Array]:
-    """Transforms of the stamp's derivatives: by flux and position (3, ...), and by T (3, ...)."""
+) -> tuple[Array, Array, Array]:
+    """Transforms of the stamp's derivatives: by flux (1, ...), position (2, ...) and T (3, ...)."""
     one = np.ones_like(waves.x * waves.y)
-    turned = np.stack([one, -1j * waves.x * one, -1j * waves.y * one]).astype(base.dtype)
-    squared = np.stack([waves.x**2 * one, 2.0 * waves.x * waves.y, waves.y**2 * one])
-    # Worked out once, not again for each product
-    unit, slope = jax.lax.optimization_barrier((base * profiles.zeroth, base * profiles.first))
-    by_flux = jnp.stack([jnp.ones_like(flux), flux, flux])
-    return unit * turned * by_flux[:, None, None], slope * squared * flux
+    place = np.stack([waves.x * one, waves.y * one])
+    tensor = np.stack([waves.x**2 * one, 2.0 * waves.x * waves.y, waves.y**2 * one])
+    slope = profiles.first * flux
+    # In real numbers, which compilers vectorise, and worked out once, not again for each product
+    unit_re, unit_im, slope_re, slope_im = jax.lax.optimization_barrier(
+        (
+            base.real * profiles.zeroth,
+            base.imag * profiles.zeroth,
+            base.real * slope,
+            base.imag * slope,
+        )
+    )
+    return (
+        jax.lax.complex(unit_re, unit_im)[None],
+        jax.lax.complex(unit_im * flux * place, -unit_re * flux * place),  # -i k
+        jax.lax.complex(slope_re * tensor, slope_im * tensor),
+    )
 
 
 # T_xx, T_xy, T_yy stand with k_x^2, 2 k_x k_y, k_y^2 in q: their factors, and the powers of k_y in
@@ -259,9 +271,9 @@ def _to_pixels(hat: Complex[Array, "*b fn half"], size: int) -> Float[Array, "*b
     """Image at the pixels' centres: fold the aliases, then transform back."""
     if hat.shape[-2] == 2 * size:
         half = size // 2
+        hat = hat[..., :size, :] + hat[..., size:, :]
         mirrored = jnp.conj(jnp.roll(hat[..., ::-1, : half - 1 : -1], 1, axis=-2))
         hat = hat[..., : half + 1] + mirrored
-        hat = hat[..., :size, :] + hat[..., size:, :]
     return jnp.fft.irfft2(hat, s=(size, size))
 
 

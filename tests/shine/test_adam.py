@@ -4,22 +4,22 @@ import numpy as np
 import pytest
 
 from shine.adam import fit_adam
-from shine.inference import laplace
 from shine.inference_config import AdamConfig, SolverConfig
+from shine.laplace import laplace
 from tests.shine import sampler_scenes
 
 
 @pytest.fixture(scope="module")
 def newton():
-    scene, prior = sampler_scenes.small_scene()
-    return laplace(scene, prior, sampler_scenes.mode())
+    _, prior = sampler_scenes.small_scene()
+    return laplace(prior, sampler_scenes.mode())
 
 
 def test_a_long_run_ends_at_the_mode(newton):
     scene, prior = sampler_scenes.small_scene()
     result = fit_adam(scene, prior, AdamConfig(steps=4000, learning_rate=0.005), SolverConfig())
     assert result.converged
-    found = laplace(scene, prior, result.fit)
+    found = laplace(prior, result.fit)
     error = np.sqrt(np.diag(newton.shear_covariance))
     assert np.all(np.abs(found.shear - newton.shear) < 0.05 * error)
     np.testing.assert_allclose(found.shear, result.shear[-1], atol=1e-6)

@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 
 from shine.config import CentredNormal, LogNormal, PositiveUniform, Priors
-from shine.inference import Fit, Mode, find_mode, laplace
+from shine.inference import Fit, find_mode
 from shine.inference_config import SolverConfig
+from shine.laplace import Mode, laplace
 from tests.shine.galsim_scenes import Galaxy, build, draw, jacobian, noise_for_snr
 
 SHEAR = (0.04, -0.03)
@@ -14,7 +15,7 @@ SPACING = 70
 
 def solve(scene, prior, config=None) -> tuple[Fit, Mode]:
     fit = find_mode(scene, prior, config or SolverConfig())
-    return fit, laplace(scene, prior, fit)
+    return fit, laplace(prior, fit)
 
 
 def ring_pairs(n: int, seed: int = 3, sigma: float = 0.2) -> list[Galaxy]:

@@ -5,8 +5,8 @@ import logging
 import numpy as np
 import pytest
 
-from shine.inference import laplace
 from shine.inference_config import NutsConfig
+from shine.laplace import laplace
 from shine.nuts import sample_nuts
 from tests.shine import sampler_scenes
 
@@ -15,8 +15,8 @@ SHORT = NutsConfig(warmup=20, draws=8, chains=2)
 
 @pytest.fixture(scope="module")
 def laplace_mode():
-    scene, prior = sampler_scenes.small_scene()
-    return laplace(scene, prior, sampler_scenes.mode())
+    _, prior = sampler_scenes.small_scene()
+    return laplace(prior, sampler_scenes.mode())
 
 
 def test_the_chains_agree(record_property):
