@@ -56,7 +56,7 @@ def full_scale() -> Size:
     survey = yaml.safe_load((ROOT / "config" / "mock_full_scale.yaml").read_text())
     sources = (250, 500, 1000, 2000, 5000)
     return Size(
-        survey, 4, 1.0, sources, (0.25, 0.5, 0.75), ("map", "marginal"), ("optics", "native"), 64
+        survey, 4, 1.0, sources, (0.25, 0.5, 0.75), ("map", "marginal"), ("native", "optics"), 64
     )
 
 

@@ -1,9 +1,16 @@
-"""Bad input is named, has its exit status, and leaves no result behind."""
+"""Bad input is named, has its exit status, and leaves no result behind; or it is flagged."""
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 from astropy.io import fits
+
+from shine.errors import SourceFlag, Status
+from shine.euclid import cli, memory
+from shine.manifest import read_manifest
+from tests.shine.euclid.subtile import SHEAR, SubTile, draw_frame
+from tests.shine.survey_files import wcs_header
 
 
 def _truncate(subtile):
@@ -64,3 +71,56 @@ def test_bad_input_is_named_and_leaves_no_result(subtile, capsys, spoil, status,
     for word in words:
         assert word in message
     assert not list(subtile.folder.glob("out/*"))
+
+
+def test_a_psf_stamp_of_zeros_costs_only_the_galaxies_near_it(tmp_path, sky):
+    frame = draw_frame(sky, wcs_header(roll_deg=0.0))
+    frame.psf[4 * 21 : 5 * 21, 4 * 21 : 5 * 21] = 0.0
+    subtile = SubTile(tmp_path, sky, [frame])
+    shear, sources = subtile.run(), subtile.sources()
+    assert shear["STATUS"] == Status.OK
+    np.testing.assert_allclose([shear["G1"], shear["G2"]], SHEAR, atol=0.03)  # of fewer ring pairs
+    bad = (sources["FLAGS"] & SourceFlag.BAD_PSF) != 0
+    assert 0 < bad.sum() < len(bad)
+    # in the only quadrant that there is
+    np.testing.assert_array_equal((sources["FLAGS"] & SourceFlag.NOT_OBSERVED) != 0, bad)
+    assert np.isnan(sources["FLUX"][bad]).all()
+    assert np.isfinite(sources["FLUX"][~bad]).all()
+
+
+def test_sources_at_one_position_stay_finite(tmp_path, sky):
+    columns = sky.columns()
+    for name in ("RIGHT_ASCENSION", "DECLINATION"):
+        columns[name] = columns[name].copy()
+        columns[name][1] = columns[name][0]
+    frame = draw_frame(sky, wcs_header(roll_deg=0.0))
+    subtile = SubTile(tmp_path, sky, [frame], columns=columns)
+    shear, sources = subtile.run(), subtile.sources()
+    assert np.isfinite([shear["G1"], shear["G2"], shear["G1_ERR"], shear["G2_ERR"]]).all()
+    at = np.isin(sources["OBJECT_ID"], columns["OBJECT_ID"][:2])
+    assert len(set(sources["BLEND"][at])) == 1
+    assert np.isfinite(sources["FLUX"][at]).all()
+
+
+def test_a_sub_tile_that_cannot_fit_is_refused_before_it_takes_memory(subtile, capsys, monkeypatch):
+    monkeypatch.setattr(memory, "_available_mb", lambda: 300.0)
+    status, message = subtile.exit_status(capsys)
+    assert status == 5
+    assert "found 300 MB free" in message and "compute.mem_mb" in message
+    assert not list(subtile.folder.glob("out/*"))
+
+
+def test_the_memory_estimate_grows_with_stamps_and_their_sampling(subtile):
+    manifest = read_manifest(subtile.manifest)
+    few, many = (memory.estimate_mb(manifest, np.full(n, 64), 1) for n in (10, 10_000))
+    assert few < many < memory.estimate_mb(manifest, np.full(10_000, 64), 2)
+
+
+def test_of_several_manifests_one_that_fails_does_not_stop_the_others(subtile, capsys):
+    arguments = ["--manifest", subtile.folder / "absent.yaml", subtile.manifest]
+    arguments += ["--config", subtile.config, "--output", subtile.folder / "out"]
+    assert cli.main([str(argument) for argument in arguments]) == 3
+    told = capsys.readouterr()
+    assert "absent.yaml" in told.err
+    [result] = told.out.split()
+    assert Path(result).exists()
