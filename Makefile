@@ -25,7 +25,7 @@ demo: $(READY)  ## simulate a survey, run the workflow on it, show the merged ca
 test: $(READY)  ## run all the tests
 	pytest -n 2 --dist worksteal
 
-bench: $(READY)  ## time a sub-tile of survey size, and the classic route (2 cores, idle: 15 min)
+bench: $(READY)  ## time a sub-tile of survey size, and the classic route (idle machine, 11 min)
 	python -m tests.benchmarks.bench --output build/bench
 
 lint: $(READY)  ## check style, workflow and the direction of imports
