@@ -92,6 +92,13 @@ def load_sources(manifest: Manifest, selection: SelectionConfig) -> SourceTable:
     kind[cuts["point_like"][1]] = Kind.STAR
     gone = cuts["bad_position"][1] | cuts["not_vis_detected"][1] | cuts["spurious"][1]
     masked = cuts["saturated"][1] & ~gone
+    masks = _masks(rows, masked, selection)
+    if selection.excluded == "masked":
+        others = (kind != Kind.GALAXY) & ~(gone | masked | cuts["bad_flux"][1])
+        radius = selection.excluded_mask_hlr * np.maximum(hlr_arcsec, selection.fallback_hlr_arcsec)
+        place = [rows["RIGHT_ASCENSION"] % 360.0, rows["DECLINATION"], radius]
+        masks = np.concatenate([masks, np.column_stack(place)[others]])
+        masked |= others
     flags[masked] |= SourceFlag.MASKED
     kept = ~(gone | masked | cuts["bad_flux"][1])
     logger.info(
@@ -114,7 +121,7 @@ def load_sources(manifest: Manifest, selection: SelectionConfig) -> SourceTable:
         kind=kind[kept],
         is_core=core[kept],
         flags=flags[kept],
-        masks=_masks(rows, masked, selection),
+        masks=masks,
         cuts=counts,
         dropped={
             int(object_id[i]): Dropped(

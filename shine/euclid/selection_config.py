@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -63,6 +63,16 @@ class SelectionConfig(BaseModel):
     )
     fallback_hlr_arcsec: Positive = Field(
         default=0.3, description="half-light radius that a fit starts from if none was measured"
+    )
+    excluded: Literal["modelled", "masked"] = Field(
+        default="modelled",
+        description="what becomes of stars and of galaxies that fail the selection: modelled along "
+        "with the others, or their pixels masked within excluded_mask_hlr; never ignored",
+    )
+    excluded_mask_hlr: Positive = Field(
+        default=3.0,
+        description="radius masked around what is excluded, in half-light radii (at least that of "
+        "fallback_hlr_arcsec)",
     )
     saturated_mask_radius_arcsec: Positive = Field(
         default=3.0,

@@ -1,5 +1,6 @@
 """From FITS files drawn by GalSim to result files, through the command line's own entry."""
 
+import copy
 import json
 from pathlib import Path
 
@@ -229,3 +230,38 @@ def test_out_of_memory_has_its_own_exit_status(subtile, capsys, monkeypatch):
     assert status == 5
     assert "tiling.sub_tile_grid" in message
     assert not list(subtile.folder.glob("out/*"))
+
+
+def _with_companions(sky):
+    """Each galaxy with a fainter one 0.9 arcsec to its west: frame, and catalogue of both."""
+    companions = copy.copy(sky)
+    companions.ra = sky.ra - 0.9 / 3600.0 / np.cos(np.radians(sky.dec))
+    companions.e = np.zeros((N_GALAXIES, 2))
+    companions.flux_ujy, companions.hlr_arcsec = np.full((2, N_GALAXIES), [[4.0], [0.15]])
+    header = wcs_header(roll_deg=0.0)
+    frame, more = draw_frame(sky, header, seed=1), draw_frame(companions, header, seed=2)
+    frame.sci += more.sci - more.bkg
+    frame.rms *= np.float32(np.sqrt(2.0))
+    own, other = sky.columns(), companions.columns()
+    other["OBJECT_ID"] = own["OBJECT_ID"] + N_GALAXIES
+    other["DET_QUALITY_FLAG"] = np.full(N_GALAXIES, 1024)  # fails the selection
+    return frame, {name: np.append(own[name], other[name]) for name in own}
+
+
+def test_excluded_neighbours_bias_the_shear_only_where_they_are_ignored(tmp_path, sky):
+    frame, columns = _with_companions(sky)
+    bias = {}
+    for name, catalogue, selection in (
+        ("modelled", columns, "{excluded: modelled}"),
+        ("masked", columns, "{excluded: masked}"),
+        ("ignored", sky.columns(), "{}"),
+    ):
+        (tmp_path / name).mkdir()
+        subtile = SubTile(tmp_path / name, sky, [frame], columns=catalogue)
+        subtile.config.write_text(f"gal: {{selection: {selection}}}\n")
+        shear = subtile.run()
+        assert shear["N_SOURCES"] == N_GALAXIES
+        bias[name] = np.hypot(shear["G1"] - SHEAR[0], shear["G2"] - SHEAR[1])
+    assert bias["modelled"] < 5e-3
+    assert bias["masked"] < 0.5 * bias["ignored"]
+    assert bias["ignored"] > 0.02
