@@ -115,7 +115,7 @@ def test_laplace_errors_equal_the_scatter_over_noise():
     # A dispersion far above the shapes' makes the noise, not the population, set the error.
     priors = Priors(shear=CentredNormal(sigma=0.5), ellipticity=CentredNormal(sigma=0.4))
     shears, pulls = [], []
-    for seed in range(24):
+    for seed in range(50):
         noise = np.random.default_rng(seed).normal(scale=sigma, size=clean.shape)
         images = [(clean + noise, np.full(clean.shape, sigma**-2), matrix)]
         fit, mode = solve(*build(galaxies, images, priors=priors))
@@ -125,8 +125,8 @@ def test_laplace_errors_equal_the_scatter_over_noise():
         found = np.asarray(mode.parameters)[:16]
         truth = np.array([g.flux_ujy for g in galaxies])
         pulls.append((found[:, 0] - truth) / error[:, 0])
-    # 24 x 16 independent fluxes: the rms pull has an error of 4 %
-    assert np.std(pulls) == pytest.approx(1.0, abs=0.12)
+    # 50 x 16 independent fluxes: the rms pull has an error of 2.5 %
+    assert np.std(pulls) == pytest.approx(1.0, abs=0.08)
     # Mean shape noise cancels in ring pairs: g scatters less than its full error, never more.
     expected = 0.4 / np.sqrt(16)
     assert np.std(shears, axis=0).max() < np.sqrt(np.diag(mode.shear_covariance)).max()
@@ -209,7 +209,7 @@ def test_errors_of_a_blend_are_marginal_over_the_neighbour():
     clean = draw(pair, (0.0, 0.0), matrix, (104, 104))
     sigma = noise_for_snr(80, matrix, pair[0])
     fluxes, errors, conditional = [], [], []
-    for seed in range(24):
+    for seed in range(50):
         noise = np.random.default_rng(seed).normal(scale=sigma, size=clean.shape)
         scene, prior = build(pair, [(clean + noise, np.full(clean.shape, sigma**-2), matrix)])
         fit, mode = solve(scene, prior)
