@@ -83,11 +83,9 @@ def _map(problem: Problem, settings: InferenceSettings) -> Estimate:
         shear_covariance=mode.shear_covariance,
         parameters=mode.parameters,
         covariance=mode.covariance,
-        residual_adu=np.asarray(fit.residual_adu),
-        unsettled=_unsettled(problem, fit),
+        **_search_of(problem, fit),
         converged=fit.converged,
         convergence=fit.shear_move,
-        history=fit.history,
     )
 
 
@@ -112,11 +110,9 @@ def _marginal(problem: Problem, settings: InferenceSettings) -> Estimate:
         shear_covariance=answer.covariance,
         parameters=mode.parameters,
         covariance=mode.covariance,
-        residual_adu=np.asarray(fit.residual_adu),
-        unsettled=_unsettled(problem, fit),
+        **_search_of(problem, fit),
         converged=fit.converged and few.mean() <= _POOR_SHARE,
         convergence=_monte_carlo_error(shapes, belief, answer),
-        history=fit.history,
         ellipticity_sigma=answer.ellipticity_sigma if belief.infer_sigma else None,
         ellipticity_sigma_err=answer.ellipticity_sigma_err if belief.infer_sigma else None,
         samples=SourceSamples(source, shapes, samples.effective[source], samples.by_chain[source]),
@@ -134,11 +130,9 @@ def _vi(problem: Problem, settings: InferenceSettings) -> Estimate:
         shear_covariance=found.shear_covariance,
         parameters=found.parameters,
         covariance=found.covariance,
-        residual_adu=np.asarray(fit.residual_adu),
-        unsettled=_unsettled(problem, fit),
+        **_search_of(problem, fit),
         converged=found.converged,
         convergence=found.shear_move,
-        history=fit.history,
     )
 
 
@@ -153,11 +147,9 @@ def _nuts(problem: Problem, settings: InferenceSettings) -> Estimate:
         shear_covariance=found.shear_covariance,
         parameters=found.parameters,
         covariance=found.covariance,
-        residual_adu=np.asarray(fit.residual_adu),
-        unsettled=_unsettled(problem, fit),
+        **_search_of(problem, fit),
         converged=found.converged,
         convergence=float(1.0 / np.sqrt(found.n_eff.min())),
-        history=fit.history,
         diagnostics={
             "r_hat": found.r_hat.tolist(),
             "effective_samples": found.n_eff.tolist(),
@@ -176,6 +168,15 @@ ESTIMATORS: dict[str, Callable[[Problem, InferenceSettings], Estimate]] = {
     "vi": _vi,
     "nuts": _nuts,
 }
+
+
+def _search_of(problem: Problem, fit: Fit) -> dict:
+    """What every estimate says of the search that it rests on."""
+    return {
+        "residual_adu": np.asarray(fit.residual_adu),
+        "unsettled": _unsettled(problem, fit),
+        "history": fit.history,
+    }
 
 
 def _unsettled(problem: Problem, fit: Fit) -> np.ndarray:

@@ -265,3 +265,18 @@ def test_excluded_neighbours_bias_the_shear_only_where_they_are_ignored(tmp_path
     assert bias["modelled"] < 5e-3
     assert bias["masked"] < 0.5 * bias["ignored"]
     assert bias["ignored"] > 0.02
+
+
+@pytest.mark.parametrize(
+    "settings",
+    ["method: vi, vi: {steps: 1000}", "method: nuts, nuts: {warmup: 50, draws: 50, chains: 2}"],
+    ids=["vi", "nuts"],
+)
+def test_the_generic_methods_give_the_same_shear_within_its_error(subtile, settings):
+    subtile.config.write_text(f"inference: {{{settings}, psf: {{model: native}}}}\n")
+    subtile.run()
+    path = next((subtile.folder / "out").glob("*[0-9].parquet"))
+    [shear] = read_shear(path).to_pylist()
+    pulls = [(shear[f"G{k}"] - SHEAR[k - 1]) / shear[f"G{k}_ERR"] for k in (1, 2)]
+    assert np.abs(pulls).max() < 0.5  # shape noise cancels in ring pairs
+    assert not list(path.parent.glob("*.npz"))
