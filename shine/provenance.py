@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import functools
 import hashlib
 import json
@@ -39,37 +40,87 @@ class Provenance:
     """All that a result depends on; goes into the metadata of every result file."""
 
     git_commit: str
+    code_digest: str
     package_versions: dict[str, str]
     config_hash: str
     input_hashes: dict[str, str]  # name of the input -> hex digest
     seed: int
 
+    def describes(self, other: Provenance) -> bool:
+        """Whether a result of this provenance is one of `other`, as far as that knows its inputs.
+
+        The same code gives the same result, whatever commit it was in.
+        """
+        known = {name: self.input_hashes.get(name) for name in other.input_hashes}
+        return known == other.input_hashes and (
+            (self.code_digest, self.package_versions, self.config_hash, self.seed)
+            == (other.code_digest, other.package_versions, other.config_hash, other.seed)
+        )
+
 
 def collect(config: BaseModel, input_hashes: Mapping[str, str], seed: int) -> Provenance:
     """Return the provenance of a result made now from this configuration and these inputs."""
     return Provenance(
-        git_commit(), package_versions(), config_hash(config), dict(input_hashes), seed
+        git_commit(),
+        code_digest(),
+        package_versions(),
+        config_hash(config),
+        dict(input_hashes),
+        seed,
     )
 
 
 @functools.cache
 def git_commit() -> str:
-    """Return the commit of the checkout that the package runs from.
+    """Return the commit that last changed the package, in the checkout that it runs from.
 
+    Later commits that leave the package alone, such as one that pins its results, do not count.
     `-dirty` is appended if the package's files differ from the commit. Outside a checkout, or
     without git, it is the installed version, such as `version 0.1.0`.
     """
     here = Path(__file__).parent
     # an environment inside somebody else's repository must not report that repository's commit
     if _git(here, "ls-files", "--error-unmatch", Path(__file__).name) is not None:
-        commit = _git(here, "rev-parse", "--verify", "HEAD")
+        commit = _git(here, "log", "-1", "--format=%H", "--", ".")
         changes = _git(here, "status", "--porcelain", "--", ".")
-        if commit is not None and changes is not None:
+        if commit and changes is not None:
             return commit + ("-dirty" if changes else "")
     try:
         return f"version {metadata.version(DISTRIBUTION)}"
     except metadata.PackageNotFoundError:
         return "unknown"
+
+
+@functools.cache
+def code_digest() -> str:
+    """Return the SHA-256 of the package's own code: comments, docstrings and layout do not count.
+
+    Results of equal code are the same, whatever commit it was in and whether it was committed.
+    """
+    here = Path(__file__).parent
+    return digest(
+        part
+        for path in sorted(here.rglob("*.py"))
+        for part in (path.relative_to(here).as_posix(), bare_code(path))
+    )
+
+
+def bare_code(path: Path) -> str:
+    """Return a module's code without comments, docstrings and layout."""
+    tree = ast.parse(path.read_bytes(), path)
+    for node in ast.walk(tree):
+        body = getattr(node, "body", None)
+        if isinstance(body, list) and body and _is_text(body[0]):
+            node.body = body[1:]
+    return ast.dump(tree)
+
+
+def _is_text(statement: ast.stmt) -> bool:
+    return (
+        isinstance(statement, ast.Expr)
+        and isinstance(statement.value, ast.Constant)
+        and isinstance(statement.value.value, str)
+    )
 
 
 @functools.cache

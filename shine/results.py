@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +39,7 @@ _METADATA_KEYS = (
     "schema_version",
     "conventions",
     "git_commit",
+    "code_digest",
     "package_versions",
     "config_hash",
     "input_hashes",
@@ -134,6 +135,7 @@ class RunRecord:
 
     provenance: Provenance
     measurements: Mapping[str, Any] = field(default_factory=dict)
+    input_versions: Mapping[str, Any] = field(default_factory=dict)  # file -> size, time or tag
 
 
 def write_results(
@@ -153,13 +155,39 @@ def write_results(
     record = {
         "provenance": asdict(run_record.provenance),
         "measurements": dict(run_record.measurements),
+        "input_versions": dict(run_record.input_versions),
     }
-    record_text = json.dumps(record, sort_keys=True, indent=2, ensure_ascii=False) + "\n"
     folder = Path(output_dir)
     write_atomically(folder / f"{stem}_sources.parquet", source_bytes)
-    write_atomically(folder / f"{stem}.run.json", record_text.encode("utf-8"))
+    write_atomically(folder / f"{stem}.run.json", to_json(record))
     write_atomically(folder / f"{stem}.parquet", shear_bytes)
     return folder / f"{stem}.parquet"
+
+
+def restamp(shear_path: Path, git_commit: str) -> None:
+    """Let the files of a result name another commit with the same code.
+
+    They are then, byte for byte, what that commit makes. Raises InputError if one is no result.
+    """
+    stem = shear_path.stem
+    record_path = shear_path.with_name(f"{stem}.run.json")
+    record = json.loads(record_path.read_text(encoding="utf-8"))
+    record["provenance"]["git_commit"] = git_commit
+    sources_path = shear_path.with_name(f"{stem}_sources.parquet")
+    sources, shear = read_sources(sources_path), read_shear(shear_path)
+    provenance = replace(provenance_of(shear), git_commit=git_commit)
+    # the schemas as they were written: reading renames the items of lists
+    source_bytes = _to_bytes(sources.cast(SOURCE_SCHEMA), provenance)
+    shear_bytes = _to_bytes(shear.cast(SHEAR_SCHEMA), provenance)
+    write_atomically(sources_path, source_bytes)
+    write_atomically(record_path, to_json(record))
+    write_atomically(shear_path, shear_bytes)
+
+
+def to_json(record: Mapping[str, Any]) -> bytes:
+    """The content of a `.run.json`."""
+    text = json.dumps(record, sort_keys=True, indent=2, ensure_ascii=False) + "\n"
+    return text.encode("utf-8")
 
 
 def read_shear(path: str | Path) -> pa.Table:
@@ -183,6 +211,7 @@ def provenance_of(table: pa.Table) -> Provenance:
     text = {key: table.schema.metadata[key.encode()].decode() for key in _METADATA_KEYS}
     return Provenance(
         git_commit=text["git_commit"],
+        code_digest=text["code_digest"],
         package_versions=json.loads(text["package_versions"]),
         config_hash=text["config_hash"],
         input_hashes=json.loads(text["input_hashes"]),
@@ -285,6 +314,7 @@ def _to_bytes(table: pa.Table, provenance: Provenance) -> bytes:
         "schema_version": SCHEMA_VERSION,
         "conventions": CONVENTIONS,
         "git_commit": provenance.git_commit,
+        "code_digest": provenance.code_digest,
         "package_versions": json.dumps(provenance.package_versions, sort_keys=True),
         "config_hash": provenance.config_hash,
         "input_hashes": json.dumps(provenance.input_hashes, sort_keys=True),

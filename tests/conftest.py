@@ -1,10 +1,28 @@
 """Settings of the whole test suite."""
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
+
+import pytest
+
+from tests.servers.s3 import S3Server, s3_server
 
 # Compiled programs are shared between the workers and kept between runs: compilation is most of
 # the time of the inference's tests. Set before JAX is imported, and inherited by subprocesses.
 _CACHE = Path(__file__).parents[1] / "build" / "jax-cache"
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(_CACHE))
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.5")
+
+
+@pytest.fixture(scope="session")
+def s3_service(tmp_path_factory) -> Iterator[S3Server]:
+    """An S3 server of this worker's own, up in 0.3 s."""
+    with s3_server(tmp_path_factory.mktemp("s3")) as server:
+        yield server
+
+
+@pytest.fixture
+def s3(s3_service) -> S3Server:
+    """The server with an empty bucket for one test."""
+    return s3_service.with_bucket()

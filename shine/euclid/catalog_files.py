@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
+from typing import BinaryIO
 
 import numpy as np
 import pyarrow as pa
@@ -30,21 +31,21 @@ def read_rows(
     """
     with fits_files.open_binary(path) as stream:
         is_parquet = stream.read(4) == b"PAR1"
-    if is_parquet:
-        return _read_parquet(path, columns, wanted_ids)
-    return _read_fits(path, columns, wanted_ids)
+        stream.seek(0)
+        read = _read_parquet if is_parquet else _read_fits
+        return read(path, stream, columns, wanted_ids)
 
 
 def _read_fits(
-    path: str, columns: Sequence[str], wanted_ids: NDArray[np.int64]
+    path: str, stream: BinaryIO, columns: Sequence[str], wanted_ids: NDArray[np.int64]
 ) -> dict[str, NDArray]:
     where = f"{path}[1]"
     if len(fits_files.list_hdus(path)) < 2:  # also refuses a truncated file
         raise InputError(explain(path, "no extension", "a table in HDU 1", _CHECK))
     try:
-        with warnings.catch_warnings(), fits_files.open_binary(path) as stream:
+        with warnings.catch_warnings():
             warnings.simplefilter("ignore", AstropyWarning)
-            # memory-mapped, because a catalogue has hundreds of columns and a dozen are needed
+            # memory-mapped where it can be: of hundreds of columns a dozen are needed
             with fits.open(stream, memmap=True, lazy_load_hdus=True) as hdus:
                 return _fits_rows(hdus[1], columns, wanted_ids, where)
     except fits_files.DAMAGE as error:
@@ -100,11 +101,13 @@ def _null(table: fits.BinTableHDU, name: str) -> int | None:
 
 
 def _read_parquet(
-    path: str, columns: Sequence[str], wanted_ids: NDArray[np.int64]
+    path: str, stream: BinaryIO, columns: Sequence[str], wanted_ids: NDArray[np.int64]
 ) -> dict[str, NDArray]:
     try:
-        names = _match(pq.read_schema(path).names, (OBJECT_ID, *columns), path)
-        table = pq.read_table(path, columns=list(names.values()))
+        # pre-buffered: few large reads instead of one per column
+        with pq.ParquetFile(stream, pre_buffer=True) as file:
+            names = _match(file.schema_arrow.names, (OBJECT_ID, *columns), path)
+            table = file.read(columns=list(names.values()))
     except (pa.ArrowException, OSError) as error:
         found = f"a damaged file ({' '.join(str(error).split())})"
         action = fits_files.FETCH_AGAIN

@@ -2,21 +2,21 @@
 
 A VIS frame of the archive holds 432 images in 7 GB. Here the headers are walked once per file,
 which gives each HDU's place in it and shows whether the file is complete; then just the bytes of
-the wanted HDUs are read. Plain, gzipped and tile-compressed files are all accepted.
+the wanted HDUs are read. Plain, gzipped and tile-compressed files are all accepted, on a local disk
+or as `s3://bucket/key`.
 """
 
 from __future__ import annotations
 
 import functools
-import gzip
 import io
+import itertools
 import math
 import warnings
 import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
@@ -24,9 +24,26 @@ from astropy.io import fits
 from astropy.utils.exceptions import AstropyWarning
 
 from shine.errors import InputError, explain
+from shine.storage import FETCH_AGAIN, StoredFile, Version, open_file, version
+
+__all__ = [
+    "DAMAGE",
+    "FETCH_AGAIN",
+    "Hdu",
+    "hdu_names",
+    "list_hdus",
+    "open_binary",
+    "read_header",
+    "read_headers",
+    "read_images",
+    "shorten",
+    "version",
+]
 
 BLOCK = 2880
-FETCH_AGAIN = "Fetch or copy the file again."
+HEADER_BYTES = 8 * BLOCK  # most headers are shorter
+PERIOD = 3  # SCI, RMS, FLG
+MOST_AHEAD = 64  # HDUs whose places are guessed at a time
 try:
     from astropy.io.fits.hdu.compressed._compression import CfitsioException
 except ImportError:  # a private name; without it damaged tiles are still an error, if a bare one
@@ -58,18 +75,12 @@ class Hdu:
 
 @contextmanager
 def open_binary(path: str) -> Iterator[BinaryIO]:
-    """Open a file for reading and seeking, gunzipped if need be: the only place that opens files.
+    """Open a file for libraries that read and seek, gunzipped if need be.
 
-    Raises InputError for whatever the operating system refuses and for remote URIs.
+    Raises InputError for whatever the operating system or the object store refuses.
     """
-    stamp = _stamp(path)
-    try:
-        with Path(path).open("rb") as stream:
-            gzipped = stream.read(2) == b"\x1f\x8b"
-            stream.seek(0)
-            yield io.BytesIO(_gunzip(path, stamp)) if gzipped else stream
-    except OSError as error:
-        raise _unreadable(path, error) from error
+    with open_file(path) as file:
+        yield file.stream
 
 
 def list_hdus(path: str) -> tuple[Hdu, ...]:
@@ -77,13 +88,31 @@ def list_hdus(path: str) -> tuple[Hdu, ...]:
 
     Raises InputError if the file is missing, is no FITS file, or ends before its last HDU does.
     """
-    return _list_hdus(path, _stamp(path))
+    with open_file(path) as file:
+        return _list_hdus(path, file.version)
 
 
 def read_header(path: str, name: str) -> fits.Header:
     """Read the header of the HDU called `name` (`PRIMARY`: the first) as it stands in the file."""
-    with open_binary(path) as stream:
-        return _header_at(stream, path, _find(path, name).start)
+    with open_file(path) as file:
+        return _header_at(file, _find(file, name).start)[0]
+
+
+def read_headers(path: str) -> dict[str, fits.Header]:
+    """Read the headers of the first HDU (`PRIMARY`) and of all that have a name, in one pass.
+
+    Raises InputError as `list_hdus` does, and if two HDUs share a name.
+    """
+    headers: dict[str, fits.Header] = {}
+    with open_file(path) as file:
+        for hdu, header in _walk(file):
+            name = hdu.name if headers else "PRIMARY"
+            if name in headers:
+                action = "Check that it is a product of the archive."
+                raise InputError(explain(f"{path}[{name}]", "two of that name", "one", action))
+            if name:
+                headers[name] = header
+    return headers
 
 
 def read_images(path: str, names: Sequence[str]) -> list[np.ndarray]:
@@ -91,14 +120,13 @@ def read_images(path: str, names: Sequence[str]) -> list[np.ndarray]:
 
     Raises InputError naming the file and HDU if one is missing, ambiguous, damaged or no image.
     """
-    images = []
-    hdus = [_find(path, name) for name in names]
-    with open_binary(path) as stream:
-        for hdu, name in zip(hdus, names, strict=True):
-            stream.seek(hdu.start)
-            content = stream.read(hdu.length)
-            images.append(_decode(content, is_first=hdu.start == 0, where=f"{path}[{name}]"))
-    return images
+    with open_file(path) as file:
+        hdus = [_find(file, name) for name in names]
+        contents = file.read([(hdu.start, hdu.length) for hdu in hdus])
+    return [
+        _decode(content, is_first=hdu.start == 0, where=f"{path}[{name}]")
+        for content, hdu, name in zip(contents, hdus, names, strict=True)
+    ]
 
 
 def hdu_names(path: str) -> list[str]:
@@ -106,8 +134,8 @@ def hdu_names(path: str) -> list[str]:
     return [hdu.name for hdu in list_hdus(path) if hdu.name]
 
 
-def _find(path: str, name: str) -> Hdu:
-    hdus = list_hdus(path)
+def _find(file: StoredFile, name: str) -> Hdu:
+    hdus = _list_hdus(file.path, file.version)
     if name.upper() == "PRIMARY":
         return hdus[0]
     matches = [hdu for hdu in hdus if hdu.name == name.upper()]
@@ -115,9 +143,9 @@ def _find(path: str, name: str) -> Hdu:
         return matches[0]
     found = f"{len(matches)} extensions of that name"
     if not matches:
-        found = f"no such extension among {shorten(hdu_names(path))}"
+        found = f"no such extension among {shorten([hdu.name for hdu in hdus if hdu.name])}"
     action = "Check the path and the quadrant in the manifest."
-    raise InputError(explain(f"{path}[{name}]", found, "exactly one", action))
+    raise InputError(explain(f"{file.path}[{name}]", found, "exactly one", action))
 
 
 def shorten(names: Sequence[str]) -> str:
@@ -126,82 +154,79 @@ def shorten(names: Sequence[str]) -> str:
     return shown if len(names) <= 12 else f"{shown} and {len(names) - 12} more"
 
 
-def _stamp(path: str) -> tuple[int, int, int]:
-    """Changes when the file does."""
-    if "://" in path:
-        action = "Copy the file to a local disk first."
-        raise InputError(explain(path, "a remote URI", "a local path", action))
-    try:
-        status = Path(path).stat()
-    except OSError as error:
-        raise _unreadable(path, error) from error
-    return status.st_size, status.st_mtime_ns, status.st_ino
-
-
-def _unreadable(path: str, error: OSError) -> InputError:
-    action = "Fetch the file, or correct the path in the manifest."
-    return InputError(explain(path, error.strerror or str(error), "a readable file", action))
-
-
-@functools.lru_cache(maxsize=1)
-def _gunzip(path: str, stamp: tuple[int, int, int]) -> bytes:
-    """The content of a gzipped file (kept: its HDUs are read one after the other)."""
-    try:
-        return gzip.decompress(Path(path).read_bytes())
-    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-        found = f"a damaged gzip file ({error})"
-        raise InputError(explain(path, found, "a complete one", FETCH_AGAIN)) from error
-
-
 @functools.lru_cache(maxsize=256)
-def _list_hdus(path: str, stamp: tuple[int, int, int]) -> tuple[Hdu, ...]:
-    hdus = []
-    with open_binary(path) as stream:
-        size = stream.seek(0, io.SEEK_END)
-        start = 0
-        while start < size:
-            stream.seek(start)
-            opening = stream.read(8)
-            if opening.rstrip() not in (b"SIMPLE", b"XTENSION"):
-                if start == 0:
-                    found = f"{opening!r} at its start"
-                    raise InputError(explain(path, found, "a FITS file", FETCH_AGAIN))
-                break  # the standard allows anything after the last HDU
-            header = _header_at(stream, path, start)
-            name, n_bytes = str(header.get("EXTNAME", "")).strip().upper(), _data_bytes(header)
-            data_start = stream.tell()
-            if data_start + n_bytes > size:
-                found = f"a truncated file, {size} bytes"
-                expected = f"at least {data_start + n_bytes} for HDU {len(hdus)} ({name})"
-                raise InputError(explain(path, found, expected, FETCH_AGAIN))
-            hdus.append(Hdu(name, start, data_start + n_bytes - start))
-            start = data_start + -(-n_bytes // BLOCK) * BLOCK
-    if not hdus:
-        raise InputError(explain(path, "an empty file", "a FITS file", FETCH_AGAIN))
-    return tuple(hdus)
+def _list_hdus(path: str, version: Version) -> tuple[Hdu, ...]:
+    with open_file(path) as file:
+        return tuple(hdu for hdu, _ in _walk(file))
 
 
-def _header_at(stream: BinaryIO, path: str, start: int) -> fits.Header:
-    """Read the header at `start`; leaves the stream at the first byte after it."""
-    stream.seek(start)
-    text = b""
-    while True:
-        block = stream.read(BLOCK)
-        if len(block) < BLOCK:
+def _walk(file: StoredFile) -> Iterator[tuple[Hdu, fits.Header]]:
+    """All HDUs in file order with their headers; see `list_hdus` for what it refuses."""
+    lengths: list[int] = []  # of the HDUs so far, with the padding after the data
+    ahead: dict[int, bytes] = {}
+    start = 0
+    while start < file.size:
+        if start not in ahead:
+            starts = [start, *_guess(start, lengths, file.size)]
+            ahead = dict(zip(starts, file.read([(s, HEADER_BYTES) for s in starts]), strict=True))
+        opening = ahead[start][:8]
+        if opening.rstrip() not in (b"SIMPLE", b"XTENSION"):
+            if start == 0:
+                found = f"{opening!r} at its start"
+                raise InputError(explain(file.path, found, "a FITS file", FETCH_AGAIN))
+            break  # the standard allows anything after the last HDU
+        header, data_start = _header_at(file, start, ahead[start])
+        name, n_bytes = str(header.get("EXTNAME", "")).strip().upper(), _data_bytes(header)
+        if data_start + n_bytes > file.size:
+            found = f"a truncated file, {file.size} bytes"
+            expected = f"at least {data_start + n_bytes} for HDU {len(lengths)} ({name})"
+            raise InputError(explain(file.path, found, expected, FETCH_AGAIN))
+        yield Hdu(name, start, data_start + n_bytes - start), header
+        lengths.append(data_start - start + -(-n_bytes // BLOCK) * BLOCK)
+        start += lengths[-1]
+    if not lengths:
+        raise InputError(explain(file.path, "an empty file", "a FITS file", FETCH_AGAIN))
+
+
+def _guess(start: int, lengths: Sequence[int], size: int) -> list[int]:
+    """Where the HDUs after the one at `start` may lie, so that none need wait for the one before.
+
+    Each quadrant adds three HDUs to a file, or one: their lengths repeat. A wrong guess is unused.
+    """
+    if len(lengths) < 2 * PERIOD or lengths[-PERIOD:] != lengths[-2 * PERIOD : -PERIOD]:
+        return []
+    repeated = itertools.islice(itertools.cycle(lengths[-PERIOD:]), MOST_AHEAD)
+    places = itertools.accumulate(repeated, initial=start)
+    return [place for place in itertools.islice(places, 1, None) if place < size]
+
+
+def _header_at(file: StoredFile, start: int, text: bytes = b"") -> tuple[fits.Header, int]:
+    """Read the header at `start`, whose first bytes may be known; returns where its data start."""
+    n_blocks = 0
+    while (end := _end_card(text, n_blocks)) is None:
+        n_blocks = len(text) // BLOCK
+        [more] = file.read([(start + len(text), max(len(text), HEADER_BYTES))])
+        if len(text + more) // BLOCK == n_blocks:
             found = f"a truncated file: it ends in the header that starts at byte {start}"
-            raise InputError(explain(path, found, "a complete FITS file", FETCH_AGAIN))
-        text += block
-        if any(block[i : i + 8] == b"END     " for i in range(0, BLOCK, 80)):
-            break
+            raise InputError(explain(file.path, found, "a complete FITS file", FETCH_AGAIN))
+        text += more
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", AstropyWarning)  # harmless oddities of cards
-            header = fits.Header.fromstring(text)
+            header = fits.Header.fromstring(text[:end])
             _data_bytes(header)  # the keys that say how long the HDU is must make sense
     except DAMAGE as error:
         found = f"an unreadable header at byte {start} ({error})"
-        raise InputError(explain(path, found, "a FITS header", FETCH_AGAIN)) from error
-    return header
+        raise InputError(explain(file.path, found, "a FITS header", FETCH_AGAIN)) from error
+    return header, start + end
+
+
+def _end_card(text: bytes, n_seen: int) -> int | None:
+    """Where the block with the END card ends, in bytes; the first `n_seen` blocks lack it."""
+    for block in range(n_seen * BLOCK, len(text) - BLOCK + 1, BLOCK):
+        if any(text[i : i + 8] == b"END     " for i in range(block, block + BLOCK, 80)):
+            return block + BLOCK
+    return None
 
 
 def _data_bytes(header: fits.Header) -> int:

@@ -2,6 +2,7 @@
 
 import os
 import resource
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -42,6 +43,20 @@ def require(needed_mb: float, stem: str) -> None:
             f"Ask for more (compute.mem_mb), cut the sky finer (tiling.sub_tile_grid), or take "
             f"inference.psf.model: native."
         )
+
+
+def reset_peak() -> None:
+    """Let `peak_mb` start anew: a process can infer several sub-tiles."""
+    with suppress(OSError):  # not Linux, or a container that forbids it
+        Path("/proc/self/clear_refs").write_text("5")
+
+
+def peak_mb() -> float:
+    """The most memory (MB) that this process has held since `reset_peak`."""
+    for line in _lines("/proc/self/status"):
+        if line.startswith("VmHWM:"):
+            return float(line.split()[1]) / 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
 def _available_mb() -> float:

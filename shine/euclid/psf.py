@@ -8,6 +8,7 @@ row-major (the first row of stamps belongs to the lowest y), nodes at cell centr
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass, replace
 from typing import Self
 
@@ -73,7 +74,8 @@ class PsfGrid:
             stamps = convolve_pixel(stamps, factor)
         if config.model == "optics":
             try:
-                stamps, factor = super_resolve(stamps, pixel_arcsec), 2
+                stamps = _super_resolved(stamps.tobytes(), stamps.shape, pixel_arcsec)
+                factor = 2
             except ValueError as error:
                 action = "Check the file, or take it as it is with inference.psf.model: native."
                 raise InputError(explain(self.where, str(error), "PSF stamps", action)) from error
@@ -103,6 +105,16 @@ class PsfGrid:
                 weight = (weight_x * weight_y).astype(np.float32)
                 stamps += weight[:, None, None] * self.stamps[row, column]
         return stamps
+
+
+@functools.lru_cache(maxsize=400)  # the quadrants of a tile in four exposures: 300 MB
+def _super_resolved(
+    content: bytes, shape: tuple[int, ...], pixel_arcsec: float
+) -> NDArray[np.float32]:
+    """Kept, for it is most of the time of loading and neighbouring sub-tiles share quadrants."""
+    fine = super_resolve(np.frombuffer(content, np.float32).reshape(shape), pixel_arcsec)
+    fine.setflags(write=False)
+    return fine
 
 
 def _cell_centres(n_pixels: int) -> NDArray[np.float64]:

@@ -70,7 +70,9 @@ def write(folder, samples: ShapeSamples | None, stem: str = "7_2_3"):
         blend=zero.astype(int) if samples is None else samples.blend,
         samples=columns,
     )
-    record = RunRecord(provenance.Provenance("abc", {"numpy": "2"}, "c0ffee", {"a": "b"}, seed=7))
+    record = RunRecord(
+        provenance.Provenance("abc", "1f", {"numpy": "2"}, "c0ffee", {"a": "b"}, seed=7)
+    )
     write_results(folder, stem, shear, sources, record)
     return folder / f"{stem}_sources.parquet"
 

@@ -19,11 +19,12 @@ from shine.results import (
     provenance_of,
     read_shear,
     read_sources,
+    restamp,
     write_results,
 )
 
 STEM = "102018665_2_11"
-PROVENANCE = provenance.Provenance("abc", {"numpy": "2"}, "c0ffee", {"3-4.F": "d1"}, seed=7)
+PROVENANCE = provenance.Provenance("abc", "1f", {"numpy": "2"}, "c0ffee", {"3-4.F": "d1"}, seed=7)
 RECORD = RunRecord(PROVENANCE, {"wall_s": 1.5})
 SHEAR = ShearResult(
     tile_id=102018665,
@@ -114,6 +115,16 @@ def test_bytes_do_not_depend_on_the_run(tmp_path):
     assert [run["measurements"]["wall_s"] for run in runs] == [1.0, 2.0]
     assert runs[0]["provenance"]["seed"] == 7
     assert len(list((tmp_path / "a").iterdir())) == 3  # no temporary file is left
+
+
+def test_a_kept_result_is_the_one_that_the_new_commit_makes(tmp_path):
+    kept, made = tmp_path / "kept", tmp_path / "made"
+    path = write_results(kept, STEM, SHEAR, two_sources(), RECORD)
+    later = RunRecord(replace(PROVENANCE, git_commit="def"), RECORD.measurements)
+    write_results(made, STEM, SHEAR, two_sources(), later)
+    restamp(path, "def")
+    for name in (f"{STEM}.parquet", f"{STEM}_sources.parquet", f"{STEM}.run.json"):
+        assert (kept / name).read_bytes() == (made / name).read_bytes()
 
 
 def test_a_result_without_sources_is_valid(tmp_path):
@@ -247,6 +258,30 @@ def test_commit_is_dirty_only_if_the_package_differs(checkout):
     assert current() == commit
     (checkout / "package" / "provenance.py").write_text("x = 2\n")
     assert current() == f"{commit}-dirty"
+
+
+def test_a_commit_that_leaves_the_package_alone_does_not_count(checkout):
+    current = provenance.git_commit.__wrapped__
+    commit = current()
+    (checkout / "dvc.lock").write_text("pinned")
+    identity = ["-c", "user.name=A", "-c", "user.email=a@b"]
+    for command in (["add", "dvc.lock"], [*identity, "commit", "--quiet", "-m", "second"]):
+        subprocess.run(["git", *command], cwd=checkout, check=True, capture_output=True)
+    assert current() == commit
+
+
+def test_the_code_digest_changes_with_the_code_and_not_with_its_comments(checkout):
+    current = provenance.code_digest.__wrapped__
+    source = checkout / "package" / "provenance.py"
+    source.write_text('"""Doc."""\n\n\ndef f(a):\n    """Twice."""\n    return 2 * a\n')
+    digest = current()
+    source.write_text('"""Other."""\ndef f(a):\n    # by two\n    return (2 * a)\n')
+    assert current() == digest
+    source.write_text("def f(a):\n    return 3 * a\n")
+    changed = current()
+    assert changed != digest
+    source.rename(source.with_name("other.py"))
+    assert current() not in (digest, changed)
 
 
 def test_a_foreign_repository_is_not_mistaken_for_our_own(checkout, monkeypatch):

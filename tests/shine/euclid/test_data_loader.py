@@ -301,8 +301,8 @@ def test_damaged_tiles_are_named(tmp_path, kind):
 
 def test_remote_and_unreadable_paths(tmp_path):
     files = write_frames(tmp_path, Frame())
-    with pytest.raises(InputError, match=r"s3://bucket/DET.fits: found a remote URI"):
-        load(files, sci_path="s3://bucket/DET.fits")
+    with pytest.raises(InputError, match=r"gs://bucket/DET.fits: found a URI of another kind"):
+        load(files, sci_path="gs://bucket/DET.fits")
     with pytest.raises(InputError, match="Is a directory"):
         load(files, psf_path=str(tmp_path))
 

@@ -209,6 +209,18 @@ def test_a_result_is_kept_while_nothing_changed(subtile, monkeypatch):
     assert provenance_of(read_shear(result)).seed == 1
 
 
+def test_a_kept_result_names_the_commit_of_the_code(subtile, monkeypatch):
+    monkeypatch.setattr("shine.provenance.git_commit", lambda: "0123abc")
+    subtile.run()
+    result = next((subtile.folder / "out").glob("*[0-9].parquet"))
+    record = result.with_suffix(".run.json")
+    measured = json.loads(record.read_text())["measurements"]
+    monkeypatch.setattr("shine.provenance.git_commit", lambda: "4567def")
+    subtile.run()
+    assert provenance_of(read_shear(result)).git_commit == "4567def"
+    assert json.loads(record.read_text())["measurements"] == measured  # not inferred again
+
+
 def test_not_converged_is_written_flagged_and_told(subtile, capsys):
     subtile.config.write_text("inference: {method: map, solver: {max_iterations: 2}}\n")
     status, message = subtile.exit_status(capsys)
