@@ -3,10 +3,11 @@ PYTHON ?= python3.11
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+EXTRAS := aws bench dev dvc kubernetes s3 slurm watch  # cuda: several GB, see profiles/image
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test bench lint lock clean
+.PHONY: help setup demo test bench bench-jobs lint lock clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -28,16 +29,25 @@ test: $(READY)  ## run all the tests
 bench: $(READY)  ## time a sub-tile of survey size, and the classic route (idle machine, 11 min)
 	python -m tests.benchmarks.bench --output build/bench
 
-lint: $(READY)  ## check style, workflow and the direction of imports
+bench-jobs: $(READY)  ## time what sub-tiles cost beyond their inference (idle machine)
+	python -m tests.benchmarks.throughput --small
+	python -m tests.benchmarks.throughput
+
+lint: $(READY)  ## check style, workflow, imports and the Dockerfile
 	ruff check .
 	ruff format --check .
 	snakefmt --check workflow
 	snakemake --lint
 	lint-imports
+	hadolint profiles/image/Dockerfile
 
 lock: pyproject.toml  ## pin the newest versions that pyproject.toml allows (needs uv)
-	uv pip compile --universal --python-version 3.11 --all-extras --generate-hashes \
-		--no-annotate --no-header --upgrade --quiet pyproject.toml -o requirements.lock
+	uv pip compile --universal --python-version 3.11 $(addprefix --extra=,$(EXTRAS)) \
+		--generate-hashes --no-annotate --no-header --upgrade --quiet pyproject.toml \
+		-o requirements.lock
+	uv pip compile --python-platform x86_64-unknown-linux-gnu --python-version 3.11 --extra=s3 \
+		--extra=cuda --constraint requirements.lock --generate-hashes --no-annotate --no-header \
+		--upgrade --quiet pyproject.toml -o profiles/image/requirements.lock
 
 clean:  ## remove the demo's data and results
 	rm -rf data results .snakemake

@@ -66,7 +66,12 @@ def smoke() -> Size:
 
 
 def make(size: Size, output: Path) -> Manifest:
-    """The sub-tile with most core sources, of a survey that is made unless it is there already."""
+    """The sub-tile with most core sources."""
+    return max(make_all(size, output), key=lambda manifest: len(manifest.core_source_ids))
+
+
+def make_all(size: Size, output: Path) -> list[Manifest]:
+    """All sub-tiles, row by row, of a survey that is made unless it is there already."""
     survey, manifests = output / "survey", output / "manifests"
     settings = output / "survey.yaml"
     shutil.copy(ROOT / "config" / "demo_tiles.csv", output / "tiles.csv")
@@ -83,11 +88,12 @@ def make(size: Size, output: Path) -> Manifest:
             "sub_tile_grid": [size.sub_tile_grid] * 2,
             "margin_arcmin": size.margin_arcmin,
         }
-        where = ["--index", index, "--survey", survey, "--output", manifests]
+        catalogues = (survey / "MER").iterdir()
+        where = ["--index", index, "--catalogues", *catalogues, "--output", manifests]
         first = (output / "tiles.csv").read_text().splitlines()[1].partition(",")[0]
         _run("manifests", "--tiling", json.dumps(tiling), "--tile", first, *where)
-    found = [read_manifest(path.resolve()) for path in sorted(manifests.glob("*.yaml"))]
-    return max(found, key=lambda manifest: len(manifest.core_source_ids))
+    found = [read_manifest(path.resolve()) for path in manifests.glob("*.yaml")]
+    return sorted(found, key=lambda manifest: (manifest.sub_tile_row, manifest.sub_tile_col))
 
 
 def _run(*arguments: str | Path) -> None:

@@ -42,7 +42,8 @@ def folder(tmp_path, monkeypatch):
 
 def make_manifests(*arguments):
     assert main(["index", "--survey", "data", "--output", "index.parquet"]) == 0
-    places = ["--index", "index.parquet", "--survey", "data", "--output", "manifests/11"]
+    catalogues = [str(path) for path in Path("data/MER").iterdir()]
+    places = ["--index", "index.parquet", "--catalogues", *catalogues, "--output", "manifests/11"]
     return main(["manifests", "--tiling", "config.yaml", "--tile", "11", *places, *arguments])
 
 
@@ -130,7 +131,7 @@ def test_results_become_a_catalogue_and_a_summary(folder, capsys):
     truth = pa.table({"OBJECT_ID": [1], "G1": [0.03], "G2": [0.0]})
     parquet.write_table(truth, "truth.parquet")
     inputs = ["--shear", "catalogue/all.parquet", "--sources", "catalogue/all_sources.parquet"]
-    inputs += ["--runs", "subtiles", "--truth", "truth.parquet"]
+    inputs += ["--truth", "truth.parquet"]
     assert main(["summary", *inputs, "--table", "t.txt", "--figure", "f.png"]) == 0
     assert "3 of 4 sub-tiles have no converged shear" in Path("t.txt").read_text()
     assert Path("f.png").read_bytes().startswith(b"\x89PNG")
@@ -155,7 +156,7 @@ def test_a_tile_that_is_not_planned_is_refused(folder, capsys, tile):
         ('assemble --tiling {"grid":1} --input x --output y', 2, "tiling: tiles: required key is"),
         ('shine-config --sections {"gla":{}} --output y', 2, "['gla'], expected inference and gal"),
         ("mock-survey --config tiles.csv --output y", 2, "tiles.csv: expected a mapping"),
-        ("summary --shear x --sources x --runs x --table y --figure y", 3, "x: found no readable"),
+        ("summary --shear x --sources x --table y --figure y", 3, "x: found no readable"),
     ],
 )
 def test_the_exit_status_is_that_of_the_error(folder, capsys, command, status, message):

@@ -23,7 +23,8 @@ def log(tmp_path):
 
 def failures(log):
     folder = log.parents[2]
-    return list_failures([DONE, FAILED, WAITING], folder / "results", folder / "logs")
+    folders = (folder / name for name in ("results", "kept", "logs"))
+    return list_failures([DONE, FAILED, WAITING], *folders)
 
 
 def test_only_what_was_attempted_and_has_no_result_is_listed(log):
@@ -52,6 +53,16 @@ def test_each_exit_status_has_its_class(log, status, what):
     assert failures(log) == [f"{FAILED.stem}: {what}: the last message; log: {log}"]
     log.write_text(f"exit status {status}\n")
     assert failures(log) == [f"{FAILED.stem}: {what}; log: {log}"]
+
+
+def test_a_result_that_snakemake_removed_and_shine_kept_is_no_failure(log):
+    kept = log.parents[2] / "kept" / "11" / f"{FAILED.stem}.parquet"
+    kept.parent.mkdir(parents=True)
+    kept.touch()
+    log.write_text("g1 = 0.01\n")
+    assert failures(log) == []
+    log.write_text("error: frame.fits: truncated\nexit status 3\n")  # kept from before
+    assert len(failures(log)) == 1
 
 
 @pytest.mark.parametrize("text", ["", "\n", "a warning\n", "exit status 3\nand more\n"])

@@ -43,12 +43,29 @@ def run_of(tiling=(), data=(), **sections):
 def test_results_lie_in_the_output_folder():
     run = run_of(output={"results": "out"})
     assert run.subtile(SubTile(11, 0, 1), ".png") == "out/subtiles/11/11_0_1.png"
-    assert run.subtile_pattern(".png") == "out/subtiles/{tile}/{tile}_{row}_{col}.png"
+    assert run.pattern("subtiles", ".png") == "out/subtiles/{tile}/{tile}_{row}_{col}.png"
     assert run.subtiles("_sources.parquet", 12) == [
         "out/subtiles/12/12_0_0_sources.parquet",
         "out/subtiles/12/12_0_1_sources.parquet",
     ]
     assert len(run.subtiles(".parquet")) == 6
+
+
+def test_what_differs_from_run_to_run_lies_apart():
+    run = run_of(output={"results": "out"})
+    assert run.records()[0] == "out/runs/11/11_0_0.run.json"
+    assert run.benchmarks()[-1] == "out/benchmarks/13/13_0_1.tsv"
+
+
+def test_a_cluster_is_asked_for_what_the_configuration_says_and_nothing_else():
+    assert run_of().subtile_resources == {}
+    assert run_of().device_flags == []
+    run = run_of(compute={"partition": "gpu", "constraint": "a100|h100", "require_gpu": True})
+    expected = {"slurm_partition": "gpu", "constraint": "a100|h100", "gpu": 1}
+    assert run.subtile_resources == expected
+    assert run.device_flags == ["--require-gpu"]
+    with pytest.raises(ConfigurationError, match=r"compute\.account"):
+        run_of(compute={"account": "a b"})
 
 
 def test_compiled_programs_lie_with_the_results_unless_told_otherwise():

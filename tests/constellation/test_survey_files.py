@@ -63,9 +63,9 @@ def test_a_missing_companion_is_named_with_its_frame(missing):
 
 def test_a_missing_catalogue_is_named_with_its_tile():
     known = {11: Path("a"), 13: Path("c")}
-    assert pick_catalogues(known, [13, 11], Path("data")) == [Path("c"), Path("a")]
+    assert pick_catalogues(known, [13, 11], "data/MER") == [Path("c"), Path("a")]
     with pytest.raises(InputError, match=r"data/MER: found no catalogue of tile 12, .*TILE12-"):
-        pick_catalogues(known, [11, 12], Path("data"))
+        pick_catalogues(known, [11, 12], "data/MER")
 
 
 def test_a_survey_without_catalogues_or_without_folder_is_named(tmp_path):

@@ -1,15 +1,18 @@
-"""The finished run of a tiny survey, made once for all workers of the test run."""
+"""The finished run of a tiny survey, and a SLURM: made once for all workers of the test run."""
 
 from __future__ import annotations
 
 import compileall
+import contextlib
 import fcntl
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+
+from tests.servers.slurm import Slurm, Unavailable, shared_slurm
 
 from .project import ROOT, Project
 
@@ -48,11 +51,40 @@ def project(finished, tmp_path) -> Project:
     return finished.copy(tmp_path / "project")
 
 
+@pytest.fixture(scope="session")
+def slurm_service(shared) -> Iterator[Slurm]:
+    """A cluster of one node, for all workers."""
+    with contextlib.ExitStack() as stack:
+        try:
+            slurm = stack.enter_context(shared_slurm(shared / "slurm"))
+        except Unavailable as reason:
+            if os.environ.get("CI"):
+                raise
+            pytest.skip(f"no SLURM: {reason}")
+        yield slurm
+
+
+@pytest.fixture
+def slurm(slurm_service) -> Iterator[Slurm]:
+    """The cluster; other workers' tests may use it at the same time."""
+    with slurm_service.in_use():
+        yield slurm_service
+
+
+@pytest.fixture
+def slurm_alone(slurm_service) -> Iterator[tuple[Slurm, Callable[[], None]]]:
+    """The cluster while no other test uses it, and what lets the others in again."""
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(slurm_service.in_use(alone=True))
+        yield slurm_service, stack.close
+
+
 def copy_code(folder: Path) -> None:
     for name in ("shine", "workflow", "profiles", "config"):
         ignored = shutil.ignore_patterns("__pycache__")
         shutil.copytree(ROOT / name, folder / name, ignore=ignored)
     shutil.copy2(ROOT / "environment.yml", folder)
+    shutil.copy2(ROOT / "slurm", folder, follow_symlinks=False)  # for `--profile slurm`
     compileall.compile_dir(folder, quiet=1)
 
 

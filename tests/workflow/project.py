@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -117,6 +119,10 @@ class Project:
         """A result file of a sub-tile."""
         return self.folder / "results" / "subtiles" / stem.partition("_")[0] / f"{stem}{suffix}"
 
+    def record(self, stem: str) -> Path:
+        """What the run of a sub-tile measured."""
+        return self.folder / "results" / "runs" / stem.partition("_")[0] / f"{stem}.run.json"
+
     def manifest(self, stem: str) -> Manifest:
         """The manifest of a sub-tile."""
         return read_manifest(self.manifest_path(stem))
@@ -133,9 +139,9 @@ class Project:
             if path.is_file()
         }
 
-    def inferences(self) -> dict[str, bytes]:
-        """The run record of each sub-tile: its times tell one inference from another."""
-        return {stem: self.result(stem, ".run.json").read_bytes() for stem in SUBTILES}
+    def inferences(self, stems: Iterable[str] = SUBTILES) -> dict[str, Any]:
+        """What was measured of each sub-tile: its times tell one inference from another."""
+        return {stem: json.loads(self.record(stem).read_text())["measurements"] for stem in stems}
 
 
 def rule_counts(printed: str) -> dict[str, int]:

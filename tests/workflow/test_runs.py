@@ -21,8 +21,9 @@ RULE_COUNTS = {
     "tile_catalogue": 2,
     "merged_catalogue": 1,
     "summary": 1,
+    "measurements": 1,
     "all": 1,
-    "total": 14,
+    "total": 15,
 }
 
 
@@ -31,14 +32,24 @@ def test_a_fresh_run_makes_everything_from_index_to_figure(finished):
     assert (results / "index" / "quadrants.parquet").exists()
     for stem in SUBTILES:
         assert finished.manifest_path(stem).exists()
-        for suffix in (".parquet", "_sources.parquet", ".run.json", ".png"):
+        for suffix in (".parquet", "_sources.parquet", ".png"):
             assert finished.result(stem, suffix).exists()
+        assert finished.record(stem).exists()
     for tile in (WEST, EAST):
         assert parquet.read_metadata(results / "tiles" / f"{tile}.parquet").num_rows == 2
     assert (results / "summary" / "summary.png").read_bytes().startswith(b"\x89PNG")
     table = (results / "summary" / "summary.txt").read_text()
     assert [line.split()[0] for line in table.splitlines()[2:6]] == list(SUBTILES)
     assert table in (finished.folder / "printed.txt").read_text()  # and shown to the user
+
+
+def test_the_times_and_memory_of_all_sub_tiles_are_in_one_table(finished):
+    rows = parquet.read_table(finished.folder / "results" / "measurements.parquet").to_pylist()
+    names = [f"{row['TILE_ID']}_{row['SUBTILE_ROW']}_{row['SUBTILE_COL']}" for row in rows]
+    assert names == list(SUBTILES)
+    for row in rows:
+        assert 0 < row["SOLVE_S"] < row["TOTAL_S"] < row["JOB_S"] + 0.5
+        assert row["PEAK_RSS_MB"] > 100
 
 
 def test_the_catalogue_holds_each_sub_tile_and_each_core_source_once(finished):

@@ -18,7 +18,7 @@ from shine.result_schema import SHEAR_SCHEMA, SOURCE_SCHEMA
 from shine.results import read_shear, read_sources
 
 KEY = ("TILE_ID", "SUBTILE_ROW", "SUBTILE_COL")
-PROVENANCE_KEYS = ("git_commit", "package_versions", "config_hash", "seed")
+PROVENANCE_KEYS = ("git_commit", "code_digest", "package_versions", "config_hash", "seed")
 
 
 @dataclass(frozen=True)

@@ -22,6 +22,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         format="%(levelname)s %(name)s: %(message)s",
         stream=sys.stderr,
     )
+    logging.getLogger("botocore").setLevel(logging.INFO)  # below, it logs access keys
     try:
         return options.run(options) or 0
     except ShineError as error:
@@ -66,16 +67,16 @@ def _mock_survey(options: argparse.Namespace) -> int | None:
 
 
 def _describe_index(command: argparse.ArgumentParser) -> None:
-    command.add_argument("--survey", type=Path, required=True, help="folder with VIS and PSF")
+    command.add_argument("--survey", required=True, help="folder or s3:// with VIS and PSF")
     command.add_argument("--kinds", type=int, nargs="+", default=[1], help="kinds of exposure")
     command.add_argument("--output", type=Path, required=True, help="the index (Parquet)")
 
 
 def _index(options: argparse.Namespace) -> None:
     from constellation.discovery import build_index, write_index
-    from constellation.survey_files import list_exposure_files, match_exposures
+    from constellation.survey_files import as_file, list_exposure_files, match_exposures
 
-    exposures = match_exposures(list_exposure_files(options.survey), options.kinds)
+    exposures = match_exposures(list_exposure_files(as_file(options.survey)), options.kinds)
     table = build_index(exposures, options.output.parent)
     write_index(table, options.output)
     _say(f"{options.output}: {table.num_rows} quadrants of {len(exposures)} exposures")
@@ -85,20 +86,22 @@ def _describe_manifests(command: argparse.ArgumentParser) -> None:
     _add_tiling(command)
     command.add_argument("--tile", type=int, required=True, help="the tile's index")
     command.add_argument("--index", type=Path, required=True, help="from `constellation index`")
-    command.add_argument("--survey", type=Path, required=True, help="folder with MER")
+    command.add_argument(
+        "--catalogues", nargs="+", required=True, help="MER catalogues of the tile and those around"
+    )
     command.add_argument("--output", type=Path, required=True, help="folder of the manifests")
 
 
 def _manifests(options: argparse.Namespace) -> None:
     from constellation.discovery import read_index
     from constellation.manifest import build_manifests, check_unique, write_manifests
-    from constellation.survey_files import list_catalogues, match_catalogues, pick_catalogues
+    from constellation.survey_files import as_file, match_catalogues, pick_catalogues
 
     plan = _plan(options)
     _check_planned(plan, options.tile)
     tiles = plan.catalogue_tiles(options.tile)
-    known = match_catalogues(list_catalogues(options.survey))
-    catalogues = dict(zip(tiles, pick_catalogues(known, tiles, options.survey), strict=True))
+    known = match_catalogues(as_file(catalogue) for catalogue in options.catalogues)
+    catalogues = dict(zip(tiles, pick_catalogues(known, tiles, "--catalogues"), strict=True))
     manifests = build_manifests(
         plan, options.tile, read_index(options.index), catalogues, options.output
     )
@@ -147,7 +150,6 @@ def _describe_summary(command: argparse.ArgumentParser) -> None:
     command.add_argument("--shear", type=Path, required=True, help="merged shear catalogue")
     command.add_argument("--sources", type=Path, required=True, help="merged sources")
     command.add_argument("--truth", type=Path, help="table with OBJECT_ID, G1, G2")
-    command.add_argument("--runs", type=Path, required=True, help="folder of the run records")
     command.add_argument("--panels", type=Path, help="picture of one sub-tile to show")
     command.add_argument("--table", type=Path, required=True, help="the table (text)")
     command.add_argument("--figure", type=Path, required=True, help="the figure (PNG)")
@@ -160,11 +162,29 @@ def _summary(options: argparse.Namespace) -> None:
     from shine.atomic import write_atomically
 
     catalogue = read_catalogue(options.shear, options.sources)
-    summary = summarise(catalogue, options.truth, options.runs)
+    summary = summarise(catalogue, options.truth)
     text = format_table(summary)
     plot_summary(summary, options.panels, options.figure)
     write_atomically(options.table, text.encode("utf-8"))
     _say(text)
+
+
+def _describe_measurements(command: argparse.ArgumentParser) -> None:
+    _add_tiling(command)
+    command.add_argument("--runs", type=Path, required=True, help="folder of the run records")
+    command.add_argument(
+        "--benchmarks", type=Path, required=True, help="folder of Snakemake's benchmark records"
+    )
+    command.add_argument("--output", type=Path, required=True, help="the table (Parquet)")
+
+
+def _measurements(options: argparse.Namespace) -> None:
+    from constellation.measurements import collect_measurements
+    from constellation.tables import write_table
+
+    table = collect_measurements(_plan(options).subtiles, options.runs, options.benchmarks)
+    write_table(table, options.output)
+    _say(f"{options.output}: {table.num_rows} sub-tiles")
 
 
 def _describe_schema(command: argparse.ArgumentParser) -> None:
@@ -226,6 +246,7 @@ _COMMANDS: dict[str, tuple[_Describe, _Run, str]] = {
     "manifests": (_describe_manifests, _manifests, "write the manifests of a tile's sub-tiles"),
     "assemble": (_describe_assemble, _assemble, "merge results into a tile's or a full catalogue"),
     "summary": (_describe_summary, _summary, "compare a catalogue with the truth: table, figure"),
+    "measurements": (_describe_measurements, _measurements, "collect what the runs took"),
     "schema": (_describe_schema, _schema, "show the JSON schema of the configuration"),
     "shine-config": (_describe_shine_config, _shine_config, "write the sections that shine reads"),
 }

@@ -7,18 +7,31 @@ handed on unopened.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, Self, TypeVar
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, ValidationError
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    PositiveFloat,
+    PositiveInt,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 from shine.atomic import write_atomically
 from shine.errors import ConfigurationError, list_problems
 from shine.euclid.config import GalConfig, InferenceConfig
 
 GridSize = Annotated[int, Field(ge=1, le=128)]  # rows and columns are int8 in the results
+Name = Annotated[str, Field(min_length=1, pattern=r"^[^\s'\"]+$")]
+S3_PATTERN = r"^s3://[^/\s]+(/\S*)?$"
+S3Uri = Annotated[str, Field(pattern=S3_PATTERN)]
 Model = TypeVar("Model", bound=BaseModel)
 
 
@@ -55,7 +68,10 @@ class TilingConfig(Section):
 class DataConfig(Section):
     """Where the survey is."""
 
-    survey: Path = Field(description="folder with the sub-folders VIS, PSF and MER")
+    survey: S3Uri | Path = Field(
+        description="folder with the sub-folders VIS, PSF and MER, or s3://bucket/prefix with them",
+        union_mode="left_to_right",
+    )
     mock_survey: Path | None = Field(
         None, description="settings of a mock survey, which is then written to `survey` first"
     )
@@ -66,6 +82,19 @@ class DataConfig(Section):
         (1,), description="kinds of exposure to use, by the digit in the file name (1: nominal)"
     )
 
+    @field_validator("survey", mode="before")
+    @classmethod
+    def _is_folder_or_s3(cls, place: Any) -> Any:
+        if "://" in str(place) and not re.match(S3_PATTERN, str(place)):
+            raise ValueError("expected a folder or s3://bucket/prefix")
+        return place
+
+    @model_validator(mode="after")
+    def _mock_survey_is_local(self) -> Self:
+        if self.mock_survey is not None and isinstance(self.survey, str):
+            raise ValueError("a mock survey is written to a folder: survey must not be a URI")
+        return self
+
 
 class OutputConfig(Section):
     """Where results go."""
@@ -74,15 +103,34 @@ class OutputConfig(Section):
 
 
 class ComputeConfig(Section):
-    """What a job may use."""
+    """What a sub-tile's job may use, and what it asks of a cluster."""
 
     threads: PositiveInt = Field(1, description="threads of one sub-tile's job")
     mem_mb: PositiveInt = Field(
-        8000, description="memory of one sub-tile's job, MB; a 4 x 4 grid takes 6000 at most"
+        8000,
+        description="memory of one sub-tile's job, MB, and as much again for each retry; "
+        "a 4 x 4 grid takes 6000 at most",
     )
-    runtime_minutes: PositiveInt = Field(60, description="longest time of one sub-tile's job")
+    runtime_minutes: PositiveInt = Field(
+        60,
+        description="longest time of one sub-tile's job, minutes, and as much again for each retry",
+    )
     jax_cache: Path | None = Field(
         None, description="folder of compiled programs; default: jax_cache in the results folder"
+    )
+    partition: Name | None = Field(None, description="SLURM partition of the sub-tiles' jobs")
+    account: Name | None = Field(None, description="SLURM account of the sub-tiles' jobs")
+    constraint: Name | None = Field(
+        None, description="SLURM node features of the sub-tiles' jobs, such as a100|h100"
+    )
+    require_gpu: bool = Field(
+        False, description="refuse to infer shear where JAX sees no graphics card"
+    )
+    share_gpu: bool = Field(
+        False, description="let several processes use one graphics card at a time"
+    )
+    gpu_memory_fraction: Annotated[float, Field(gt=0, lt=1)] = Field(
+        0.75, description="part of a graphics card's memory that each process takes at its start"
     )
 
 

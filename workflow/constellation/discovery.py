@@ -14,12 +14,13 @@ import pyarrow as pa
 from astropy.io import fits
 from lsst import sphgeom
 
-from constellation.survey_files import ExposureFiles
+from constellation.survey_files import ExposureFiles, File
 from constellation.tables import read_table, write_table
 from constellation.tiling import Floats, Integers, unit_vectors
 from shine.errors import InputError, explain
 from shine.euclid import fits_files
 from shine.euclid.wcs import QuadrantWCS
+from shine.storage import is_remote
 
 LAYERS = ("SCI", "RMS", "FLG")
 CORNERS = pa.list_(pa.float64(), 4)
@@ -29,9 +30,11 @@ INDEX_SCHEMA = pa.schema(
         pa.field("DITHER", pa.int16()),
         pa.field("KIND", pa.int8()),
         pa.field("QUADRANT", pa.string()),
-        pa.field("FRAME", pa.string(), metadata={"comment": "path, relative to the index"}),
-        pa.field("BACKGROUND", pa.string(), metadata={"comment": "path, relative to the index"}),
-        pa.field("PSF", pa.string(), metadata={"comment": "path, relative to the index"}),
+        pa.field("FRAME", pa.string(), metadata={"comment": "URI, or path relative to the index"}),
+        pa.field(
+            "BACKGROUND", pa.string(), metadata={"comment": "URI, or path relative to the index"}
+        ),
+        pa.field("PSF", pa.string(), metadata={"comment": "URI, or path relative to the index"}),
         pa.field("NX", pa.int32(), metadata={"unit": "px"}),
         pa.field("NY", pa.int32(), metadata={"unit": "px"}),
         pa.field("EXPTIME", pa.float64(), metadata={"unit": "s"}),
@@ -51,6 +54,10 @@ class QuadrantIndex:
 
     table: pa.Table
     folder: Path
+
+    def locate(self, path: str) -> File:
+        """A file that the index names, as seen from here."""
+        return path if is_remote(path) else self.folder / path
 
     @cached_property
     def _corners(self) -> Floats:
@@ -110,14 +117,20 @@ def read_index(path: Path) -> QuadrantIndex:
     return QuadrantIndex(read_table(path, INDEX_SCHEMA, "Build the index again."), path.parent)
 
 
-def rebased(path: Path, folder: Path) -> str:
-    """Return a path as seen from `folder`; absolute paths stay, so that a moved project works."""
-    return str(path) if path.is_absolute() else Path(os.path.relpath(path, folder)).as_posix()
+def rebased(path: File, folder: Path) -> str:
+    """Return a path as seen from `folder`, so that a moved project works.
+
+    Absolute paths and URIs stay.
+    """
+    if is_remote(path) or Path(path).is_absolute():
+        return str(path)
+    return Path(os.path.relpath(path, folder)).as_posix()
 
 
 def _exposure_rows(files: ExposureFiles, folder: Path) -> list[dict[str, object]]:
-    frame = _read_headers(files.frame)
-    background, psf = _read_headers(files.background), _read_headers(files.psf)
+    frame, background, psf = (
+        fits_files.read_headers(str(path)) for path in (files.frame, files.background, files.psf)
+    )
     names = sorted(name[: -len(".SCI")] for name in frame if name.endswith(".SCI"))
     if not names:
         raise InputError(
@@ -172,13 +185,7 @@ def _number(header: fits.Header, key: str, where: str) -> float:
         ) from error
 
 
-def _read_headers(path: Path) -> dict[str, fits.Header]:
-    """Return the headers of all named extensions; raises `InputError` on a damaged file."""
-    names = ["PRIMARY", *fits_files.hdu_names(str(path))]
-    return {name: fits_files.read_header(str(path), name) for name in names}
-
-
-def _pick(headers: dict[str, fits.Header], name: str, path: Path) -> fits.Header:
+def _pick(headers: dict[str, fits.Header], name: str, path: File) -> fits.Header:
     if name not in headers:
         raise InputError(
             explain(path, f"no extension {name}", f"extension {name}", fits_files.FETCH_AGAIN)

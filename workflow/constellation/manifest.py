@@ -12,13 +12,14 @@ from lsst import sphgeom
 from constellation.discovery import QuadrantIndex, convex_polygon, rebased
 from constellation.mer_catalogue import Sources, read_sources
 from constellation.plan import Plan, SubTile
+from constellation.survey_files import File
 from constellation.tiling import Flags, Floats, Grid, Integers
 from shine.errors import InputError
 from shine.manifest import Manifest, QuadrantFiles, SkyBounds, read_manifest, write_manifest
 
 
 def build_manifests(
-    plan: Plan, tile_id: int, index: QuadrantIndex, catalogues: Mapping[int, Path], folder: Path
+    plan: Plan, tile_id: int, index: QuadrantIndex, catalogues: Mapping[int, File], folder: Path
 ) -> list[Manifest]:
     """Return the manifests of a tile's planned sub-tiles, with paths relative to `folder`.
 
@@ -85,7 +86,7 @@ class _Files:
         listed = []
         for row in self.index.table.take(rows).to_pylist():
             frame, background, psf = (
-                rebased(self.index.folder / row[name], self.folder)
+                rebased(self.index.locate(row[name]), self.folder)
                 for name in ("FRAME", "BACKGROUND", "PSF")
             )
             listed.append(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterable
 from dataclasses import dataclass
-from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 import pyarrow as pa
@@ -14,6 +14,7 @@ from astropy.utils.exceptions import AstropyWarning
 from numpy.typing import NDArray
 from pyarrow import parquet
 
+from constellation.survey_files import File
 from constellation.tiling import Floats, Integers, unit_vectors
 from shine.errors import InputError, explain
 from shine.euclid import fits_files
@@ -33,7 +34,7 @@ class Sources:
     catalogue: Integers
 
 
-def read_sources(catalogues: Iterable[Path]) -> Sources:
+def read_sources(catalogues: Iterable[File]) -> Sources:
     """Read ids and positions of catalogues (FITS or Parquet, column names in either letter case).
 
     A source in two catalogues counts for the first; sources without a finite position are left
@@ -48,11 +49,12 @@ def read_sources(catalogues: Iterable[Path]) -> Sources:
     return Sources(object_id, vectors[first], numbers[usable][first])
 
 
-def _read_columns(path: Path) -> list[NDArray]:
+def _read_columns(path: File) -> list[NDArray]:
     """OBJECT_ID int64, right ascension and declination float64 deg, each (n,)."""
     with fits_files.open_binary(str(path)) as stream:
         is_parquet = stream.read(4) == b"PAR1"
-    columns = _parquet_columns(path) if is_parquet else _fits_columns(path)
+        stream.seek(0)
+        columns = _parquet_columns(path, stream) if is_parquet else _fits_columns(path, stream)
     if columns[0].dtype.kind not in "iu":
         raise InputError(
             explain(f"{path}, column {COLUMNS[0]}", str(columns[0].dtype), "integers", "Repair it.")
@@ -61,12 +63,12 @@ def _read_columns(path: Path) -> list[NDArray]:
     return [np.array(c, dtype=t) for c, t in zip(columns, ("i8", "f8", "f8"), strict=True)]
 
 
-def _fits_columns(path: Path) -> list[NDArray]:
+def _fits_columns(path: File, stream: BinaryIO) -> list[NDArray]:
     if len(fits_files.list_hdus(str(path))) < 2:  # also refuses a truncated file
         raise InputError(explain(path, "no extension", "a table in HDU 1", fits_files.FETCH_AGAIN))
-    with warnings.catch_warnings(), fits_files.open_binary(str(path)) as stream:
+    with warnings.catch_warnings():
         warnings.simplefilter("ignore", AstropyWarning)
-        # memory-mapped, because a catalogue has hundreds of columns and three are needed
+        # memory-mapped where it can be: of hundreds of columns three are needed
         with fits.open(stream, memmap=True) as hdus:
             table = hdus[1]
             if not isinstance(table, fits.BinTableHDU):
@@ -77,10 +79,11 @@ def _fits_columns(path: Path) -> list[NDArray]:
             return [np.array(table.data[name]) for name in names]
 
 
-def _parquet_columns(path: Path) -> list[NDArray]:
+def _parquet_columns(path: File, stream: BinaryIO) -> list[NDArray]:
     try:
-        names = _match(parquet.read_schema(path).names, str(path))
-        table = parquet.read_table(path, columns=names)
+        with parquet.ParquetFile(stream, pre_buffer=True) as file:
+            names = _match(file.schema_arrow.names, str(path))
+            table = file.read(columns=names)
     except (OSError, pa.ArrowInvalid) as error:
         problem = " ".join(str(error).split())
         raise InputError(

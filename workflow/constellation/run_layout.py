@@ -11,17 +11,28 @@ from typing import Any
 from constellation.config import PipelineConfig, load_config
 from constellation.plan import Plan, SubTile
 from constellation.survey_files import (
+    CATALOGUES,
+    EXPOSURES,
+    File,
+    digest_of,
     list_catalogues,
     list_exposure_files,
+    list_objects,
     match_catalogues,
     pick_catalogues,
 )
 from shine.errors import ConfigurationError
+from shine.provenance import digest
+from shine.s3 import StoredObject
 
 
 @dataclass(frozen=True)
 class SurveyFiles:
-    """The files that a run reads (or, with a mock survey, writes first)."""
+    """The files on disk that a run reads (or, with a mock survey, writes first).
+
+    A survey in S3 has none but the truth: shine and constellation read its objects themselves, and
+    the rules learn of changes by `Run.exposure_digest` and `Run.catalogue_digest`.
+    """
 
     exposures: list[Path]
     catalogues: dict[int, Path]
@@ -45,6 +56,11 @@ class Run:
         return Plan.from_config(self.config.tiling)
 
     @property
+    def tiles_digest(self) -> str:
+        """Changes with the tile list, of which a job elsewhere has a newer copy."""
+        return digest([self.config.tiling.tiles.read_bytes()])
+
+    @property
     def results(self) -> Path:
         """Folder of everything that is derived."""
         return self.config.output.results
@@ -58,6 +74,8 @@ class Run:
     def survey(self) -> SurveyFiles:
         """The survey's files: those that the mock survey will write, or those in the folder."""
         data = self.config.data
+        if isinstance(data.survey, str):
+            return SurveyFiles([], {}, data.truth)
         if data.mock_survey is None:
             return SurveyFiles(
                 list_exposure_files(data.survey),
@@ -78,20 +96,93 @@ class Run:
             data.truth or files.truth,
         )
 
-    def catalogues(self, tile_id: int) -> list[Path]:
+    def catalogues(self, tile_id: int) -> list[File]:
         """The catalogues that a tile's manifests need; raises `InputError` if one is missing."""
-        tiles = self.plan.catalogue_tiles(tile_id)
-        return pick_catalogues(self.survey.catalogues, tiles, self.config.data.survey)
+        place = f"{self.config.data.survey}/MER"
+        return pick_catalogues(self._catalogues, self.plan.catalogue_tiles(tile_id), place)
+
+    def local_catalogues(self, tile_id: int) -> list[File]:
+        """Those of them that a rule can have as inputs: none for a survey in S3."""
+        return [] if isinstance(self.config.data.survey, str) else self.catalogues(tile_id)
+
+    def exposure_digest(self) -> str | None:
+        """For a survey in S3: changes with its frames, backgrounds and PSFs."""
+        if not isinstance(self.config.data.survey, str):
+            return None
+        return digest_of(self._exposure_objects.values())
+
+    def catalogue_digest(self, tile_id: int) -> str | None:
+        """For a survey in S3: changes with the catalogues that a tile's manifests need."""
+        if not isinstance(self.config.data.survey, str):
+            return None
+        return digest_of(self._catalogue_objects[uri] for uri in self.catalogues(tile_id))
+
+    @cached_property
+    def _catalogues(self) -> Mapping[int, File]:
+        if isinstance(self.config.data.survey, str):
+            return match_catalogues(self._catalogue_objects)
+        return self.survey.catalogues
+
+    @cached_property
+    def _exposure_objects(self) -> dict[str, StoredObject]:
+        return list_objects(str(self.config.data.survey), EXPOSURES)
+
+    @cached_property
+    def _catalogue_objects(self) -> dict[str, StoredObject]:
+        return list_objects(str(self.config.data.survey), CATALOGUES)
+
+    @property
+    def subtile_resources(self) -> dict[str, str | int]:
+        """What a sub-tile's job asks of a cluster beyond threads, memory and time."""
+        compute = self.config.compute
+        wanted = {
+            "slurm_partition": compute.partition,
+            "slurm_account": compute.account,
+            "constraint": compute.constraint,
+            "gpu": 1 if compute.require_gpu else None,
+        }
+        return {name: value for name, value in wanted.items() if value is not None}
+
+    @property
+    def device_flags(self) -> list[str]:
+        """How shine's command is told what it may compute on."""
+        compute = self.config.compute
+        wanted = {"--require-gpu": compute.require_gpu, "--share-gpu": compute.share_gpu}
+        return [flag for flag, on in wanted.items() if on]
 
     def subtile(self, subtile: SubTile, suffix: str) -> str:
         """A result file of a sub-tile, such as suffix `.parquet`."""
-        return str(self.results / "subtiles" / str(subtile.tile_id) / f"{subtile.stem}{suffix}")
-
-    def subtile_pattern(self, suffix: str) -> str:
-        """The same with wildcards tile, row and col."""
-        return str(self.results / "subtiles" / "{tile}" / f"{{tile}}_{{row}}_{{col}}{suffix}")
+        return self._of_subtile("subtiles", str(subtile.tile_id), subtile.stem, suffix)
 
     def subtiles(self, suffix: str, tile_id: int | None = None) -> list[str]:
         """Such a file of every planned sub-tile (of one tile)."""
         planned = self.plan.subtiles if tile_id is None else self.plan.by_tile[tile_id]
         return [self.subtile(subtile, suffix) for subtile in planned]
+
+    def pattern(self, folder: str, suffix: str) -> str:
+        """The files of a folder with one per sub-tile, with wildcards tile, row and col."""
+        return self._of_subtile(folder, "{tile}", "{tile}_{row}_{col}", suffix)
+
+    def manifests(self) -> list[str]:
+        """The manifest of every planned sub-tile."""
+        return [
+            self._of_subtile("manifests", str(subtile.tile_id), subtile.stem, ".yaml")
+            for subtile in self.plan.subtiles
+        ]
+
+    def records(self) -> list[str]:
+        """What each sub-tile's run measured: not with its results, for it differs each time."""
+        return [
+            self._of_subtile("runs", str(subtile.tile_id), subtile.stem, ".run.json")
+            for subtile in self.plan.subtiles
+        ]
+
+    def benchmarks(self) -> list[str]:
+        """What Snakemake measured of each sub-tile's job."""
+        return [
+            self._of_subtile("benchmarks", str(subtile.tile_id), subtile.stem, ".tsv")
+            for subtile in self.plan.subtiles
+        ]
+
+    def _of_subtile(self, folder: str, tile: str, stem: str, suffix: str) -> str:
+        return str(self.results / folder / tile / f"{stem}{suffix}")

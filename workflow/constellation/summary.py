@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,7 @@ from numpy.typing import NDArray
 from constellation.catalog_assembler import KEY, Catalogue
 from constellation.plan import SubTile
 from constellation.tables import read_table
-from shine.errors import InputError, Status, explain
+from shine.errors import Status
 from shine.euclid.catalog import Kind
 
 Floats = NDArray[np.float64]
@@ -28,7 +27,7 @@ COMPONENTS = ("G1", "G2")
 class Summary:
     """What is known of each of n sub-tiles; missing numbers are NaN.
 
-    `ra`, `dec` (n,) deg; `shear`, `error`, `truth` (n, 2) for g1, g2; `seconds` (n,).
+    `ra`, `dec` (n,) deg; `shear`, `error`, `truth` (n, 2) for g1, g2.
     """
 
     names: list[str]
@@ -40,7 +39,6 @@ class Summary:
     error: Floats
     truth: Floats
     convergence: Floats
-    seconds: Floats
 
     @property
     def pulls(self) -> Floats:
@@ -54,11 +52,11 @@ class Summary:
         return float(np.sqrt(np.mean(pulls**2))) if len(pulls) else float("nan")
 
 
-def summarise(catalogue: Catalogue, truth: Path | None, run_records: Path) -> Summary:
-    """Compare a catalogue with a truth table, and collect the times of the runs.
+def summarise(catalogue: Catalogue, truth: Path | None) -> Summary:
+    """Compare a catalogue with a truth table.
 
-    The truth of a sub-tile is the mean true shear of the core galaxies that it rests on. Run
-    records are looked up as `{run_records}/{tile}/{stem}.run.json`. Raises `InputError`.
+    The truth of a sub-tile is the mean true shear of the core galaxies that it rests on. Raises
+    `InputError`.
     """
     rows = catalogue.shear.to_pylist()
     subtiles = [SubTile(*(row[key] for key in KEY)) for row in rows]
@@ -72,7 +70,6 @@ def summarise(catalogue: Catalogue, truth: Path | None, run_records: Path) -> Su
         error=_pairs(rows, "_ERR"),
         truth=_true_shear(catalogue.sources, truth, subtiles),
         convergence=_column(rows, "CONVERGENCE"),
-        seconds=np.array([_seconds(run_records, subtile) for subtile in subtiles]),
     )
 
 
@@ -81,7 +78,7 @@ def format_table(summary: Summary) -> str:
     header = (
         f"{'sub-tile':<16} {'N':>5}  {'g1':>8} {'g2':>8}  {'g1_err':>7} {'g2_err':>7}  "
         f"{'g1_true':>8} {'g2_true':>8}  {'pull1':>6} {'pull2':>6}  "
-        f"{'converg.':>8} {'s':>6}  status"
+        f"{'converg.':>8}  status"
     )
     lines = [header, "-" * len(header)]
     pulls = summary.pulls
@@ -92,7 +89,7 @@ def format_table(summary: Summary) -> str:
             f"{_number(summary.error[n, 0], '7.4f')} {_number(summary.error[n, 1], '7.4f')}  "
             f"{_number(summary.truth[n, 0], '+8.4f')} {_number(summary.truth[n, 1], '+8.4f')}  "
             f"{_number(pulls[n, 0], '+6.2f')} {_number(pulls[n, 1], '+6.2f')}  "
-            f"{_number(summary.convergence[n], '8.1e')} {_number(summary.seconds[n], '6.1f')}  "
+            f"{_number(summary.convergence[n], '8.1e')}  "
             f"{summary.status[n].name}"
         )
     return "\n".join([*lines, "", *_closing_lines(summary)]) + "\n"
@@ -145,14 +142,3 @@ def _true_shear(sources: pa.Table, path: Path | None, subtiles: list[SubTile]) -
 
 def _read_truth(path: Path) -> pa.Table:
     return read_table(path, TRUTH_SCHEMA, "Check data.truth.").select(TRUTH_SCHEMA.names)
-
-
-def _seconds(folder: Path, subtile: SubTile) -> float:
-    path = folder / str(subtile.tile_id) / f"{subtile.stem}.run.json"
-    try:
-        measurements = json.loads(path.read_text(encoding="utf-8"))["measurements"]
-        return float(measurements["total_s"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise InputError(
-            explain(path, f"{type(error).__name__} {error}", "a run record", "Run it again.")
-        ) from error

@@ -1,13 +1,21 @@
-"""The files of a survey folder, found by their Euclid names; the latest version of each wins."""
+"""The files of a survey, found by their Euclid names; the latest version of each wins.
+
+A survey lies in a folder or under `s3://bucket/prefix`; its files are paths or URIs.
+"""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from shine import s3
 from shine.errors import InputError, explain
+from shine.provenance import digest
+from shine.storage import is_remote
+
+File = Path | str  # on a local disk, or a URI
 
 _EXPOSURE_NAME = re.compile(
     r"EUC_VIS_(?:SWL-DET|SWL-BKG|GRD-PSF)-(?P<obs>\d{6})-(?P<dither>\d{2})-(?P<kind>\d)-\d{7}"
@@ -16,6 +24,25 @@ _EXPOSURE_NAME = re.compile(
 _CATALOGUE_NAME = re.compile(
     r"EUC_MER_FINAL-CAT_TILE(?P<tile>\d+)-(?P<hash>[^_]+)_(?P<timestamp>.+?)_\d+\.\d+\.fits(?:\.gz)?"
 )
+
+
+@dataclass(frozen=True)
+class Product:
+    """Files of one kind: where they lie in a survey, as patterns of `Path.glob`."""
+
+    patterns: tuple[str, ...]
+    expected: str  # for the error if there are none
+
+
+EXPOSURES = Product(
+    (
+        "VIS/*/EUC_VIS_SWL-DET-*.fits*",
+        "VIS/*/EUC_VIS_SWL-BKG-*.fits*",
+        "PSF/**/EUC_VIS_GRD-PSF-*.fits*",
+    ),
+    "VIS/{obs}/EUC_VIS_SWL-DET-*.fits",
+)
+CATALOGUES = Product(("MER/**/EUC_MER_FINAL-CAT_TILE*.fits*",), "MER/EUC_MER_FINAL-CAT_*.fits")
 
 
 @dataclass(frozen=True, order=True)
@@ -32,9 +59,14 @@ class ExposureFiles:
     """The three files of one exposure."""
 
     exposure: Exposure
-    frame: Path
-    background: Path
-    psf: Path
+    frame: File
+    background: File
+    psf: File
+
+
+def as_file(text: str) -> File:
+    """A path as a user writes it; `Path` would damage a URI."""
+    return text if is_remote(text) else Path(text)
 
 
 def parse_exposure_name(name: str) -> tuple[Exposure, str]:
@@ -46,17 +78,18 @@ def parse_exposure_name(name: str) -> tuple[Exposure, str]:
     return Exposure(*(int(match[key]) for key in ("obs", "dither", "kind"))), match["timestamp"]
 
 
-def match_exposures(paths: Iterable[Path], kinds: Iterable[int]) -> list[ExposureFiles]:
+def match_exposures(paths: Iterable[File], kinds: Iterable[int]) -> list[ExposureFiles]:
     """Pair frames, backgrounds and PSFs by exposure, sorted; of two versions the latest wins.
 
     `paths` are any files of a survey; frames of other kinds are left out. Raises `InputError`
     naming a frame without its background or PSF.
     """
-    latest: dict[str, dict[Exposure, tuple[str, Path]]] = {"DET": {}, "BKG": {}, "PSF": {}}
+    latest: dict[str, dict[Exposure, tuple[str, File]]] = {"DET": {}, "BKG": {}, "PSF": {}}
     for path in paths:
+        name = _name(path)
         for tag, found in latest.items():
-            if f"-{tag}-" in path.name:
-                exposure, timestamp = parse_exposure_name(path.name)
+            if f"-{tag}-" in name:
+                exposure, timestamp = parse_exposure_name(name)
                 found[exposure] = max(found.get(exposure, ("", path)), (timestamp, path))
     wanted = sorted(exposure for exposure in latest["DET"] if exposure.kind in set(kinds))
     return [
@@ -70,42 +103,64 @@ def match_exposures(paths: Iterable[Path], kinds: Iterable[int]) -> list[Exposur
     ]
 
 
-def match_catalogues(paths: Iterable[Path]) -> dict[int, Path]:
+def match_catalogues(paths: Iterable[File]) -> dict[int, File]:
     """Return the latest MER catalogue of each tile among `paths`."""
-    latest: dict[int, tuple[str, Path]] = {}
+    latest: dict[int, tuple[str, File]] = {}
     for path in paths:
-        match = _CATALOGUE_NAME.fullmatch(path.name)
+        match = _CATALOGUE_NAME.fullmatch(_name(path))
         if match:
             tile = int(match["tile"])
             latest[tile] = max(latest.get(tile, ("", path)), (match["timestamp"], path))
     return {tile: path for tile, (_, path) in sorted(latest.items())}
 
 
-def list_exposure_files(survey: Path) -> list[Path]:
-    """Return frames, backgrounds and PSFs of a survey folder, sorted; `InputError` if none."""
-    patterns = (
-        "VIS/*/EUC_VIS_SWL-DET-*.fits*",
-        "VIS/*/EUC_VIS_SWL-BKG-*.fits*",
-        "PSF/**/EUC_VIS_GRD-PSF-*.fits*",
-    )
-    return _listed(survey, patterns, "VIS/{obs}/EUC_VIS_SWL-DET-*.fits")
+def list_exposure_files(survey: File) -> list[File]:
+    """Return frames, backgrounds and PSFs of a survey, sorted; `InputError` if none."""
+    return _files(survey, EXPOSURES)
 
 
-def list_catalogues(survey: Path) -> list[Path]:
-    """Return the MER catalogues of a survey folder, sorted; raises `InputError` if none."""
-    return _listed(
-        survey, ("MER/**/EUC_MER_FINAL-CAT_TILE*.fits*",), "MER/EUC_MER_FINAL-CAT_*.fits"
-    )
+def list_catalogues(survey: File) -> list[File]:
+    """Return the MER catalogues of a survey, sorted; raises `InputError` if none."""
+    return _files(survey, CATALOGUES)
 
 
-def pick_catalogues(catalogues: dict[int, Path], tiles: Iterable[int], survey: Path) -> list[Path]:
-    """Return the catalogues of some tiles; raises `InputError` naming a tile that has none."""
+def list_objects(survey: str, product: Product) -> dict[str, s3.StoredObject]:
+    """Return a product's objects by URI, sorted, for a survey in S3; `InputError` if none.
+
+    One listing of each folder, whatever the number of objects.
+    """
+    base = survey.rstrip("/")
+    wanted = re.compile("|".join(_as_regex(pattern) for pattern in product.patterns))
+    folders = sorted({pattern.partition("/")[0] for pattern in product.patterns})
+    found = {
+        entry.uri: entry
+        for folder in folders
+        for entry in s3.list_objects(f"{base}/{folder}/")
+        if wanted.fullmatch(entry.uri.removeprefix(f"{base}/"))
+    }
+    if not found:
+        raise InputError(explain(survey, "no such object", product.expected, "Check data.survey."))
+    return dict(sorted(found.items()))
+
+
+def digest_of(objects: Iterable[s3.StoredObject]) -> str:
+    """A digest that changes when one of the objects does, by key, size or ETag."""
+    return digest(f"{entry.uri} {entry.size} {entry.etag}" for entry in objects)
+
+
+def pick_catalogues(
+    catalogues: Mapping[int, File], tiles: Iterable[int], place: File
+) -> list[File]:
+    """Return the catalogues of some tiles; raises `InputError` naming a tile that has none.
+
+    `place` is where the catalogues come from, for the error.
+    """
     picked = []
     for tile in tiles:
         if tile not in catalogues:
             raise InputError(
                 explain(
-                    f"{survey}/MER",
+                    place,
                     f"no catalogue of tile {tile}",
                     f"EUC_MER_FINAL-CAT_TILE{tile}-*.fits",
                     "Fetch it: its sources lie in or next to the planned sub-tiles.",
@@ -116,8 +171,8 @@ def pick_catalogues(catalogues: dict[int, Path], tiles: Iterable[int], survey: P
 
 
 def _companion(
-    latest: dict[str, dict[Exposure, tuple[str, Path]]], tag: str, exposure: Exposure
-) -> Path:
+    latest: dict[str, dict[Exposure, tuple[str, File]]], tag: str, exposure: Exposure
+) -> File:
     try:
         return latest[tag][exposure][1]
     except KeyError:
@@ -132,9 +187,20 @@ def _companion(
         ) from None
 
 
-def _listed(survey: Path, patterns: Iterable[str], expected: str) -> list[Path]:
-    found = sorted({path for pattern in patterns for path in survey.glob(pattern)})
+def _files(survey: File, product: Product) -> list[File]:
+    if is_remote(survey):
+        return list(list_objects(str(survey), product))
+    found = sorted({path for pattern in product.patterns for path in Path(survey).glob(pattern)})
     if not found:
-        state = "no such file in the folder" if survey.is_dir() else "no such folder"
-        raise InputError(explain(survey, state, expected, "Check data.survey."))
+        state = "no such file in the folder" if Path(survey).is_dir() else "no such folder"
+        raise InputError(explain(survey, state, product.expected, "Check data.survey."))
     return found
+
+
+def _as_regex(pattern: str) -> str:
+    """A pattern of `Path.glob` as a regular expression."""
+    return re.escape(pattern).replace(r"\*\*/", "(?:.*/)?").replace(r"\*", "[^/]*")
+
+
+def _name(path: File) -> str:
+    return str(path).rpartition("/")[2]

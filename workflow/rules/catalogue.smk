@@ -14,6 +14,7 @@ rule tile_catalogue:
     conda:
         "../../environment.yml"
     params:
+        code=lambda wildcards: code_of("constellation.catalog_assembler"),
         tiling=TILING,
         folder=lambda wildcards, output: Path(output.shear).parent,
         subtiles=lambda wildcards, input: Path(input[0]).parent,
@@ -28,7 +29,11 @@ rule tile_catalogue:
 
 rule merged_catalogue:
     input:
-        expand(rules.tile_catalogue.output, tile=PLAN.by_tile),
+        [
+            RESULTS / "tiles" / f"{tile}{suffix}"
+            for tile in PLAN.by_tile
+            for suffix in (".parquet", "_sources.parquet")
+        ],
     output:
         shear=RESULTS / "catalogue" / "shear.parquet",
         sources=RESULTS / "catalogue" / "shear_sources.parquet",
@@ -38,6 +43,7 @@ rule merged_catalogue:
     conda:
         "../../environment.yml"
     params:
+        code=lambda wildcards: code_of("constellation.catalog_assembler"),
         tiling=TILING,
         folder=lambda wildcards, output: Path(output.shear).parent,
         tiles=lambda wildcards, input: Path(input[0]).parent,

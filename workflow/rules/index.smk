@@ -11,8 +11,11 @@ rule quadrant_index:
     conda:
         "../../environment.yml"
     params:
+        code=lambda wildcards: code_of("constellation.discovery"),
         survey=lambda wildcards: str(RUN.config.data.survey),
         kinds=list(RUN.config.data.exposure_kinds),
+        # a survey in S3 is no input: Snakemake would ask for each object by itself
+        version=lambda wildcards: RUN.exposure_digest(),
     message:
         "Indexing the quadrants of {params.survey}"
     shell:

@@ -12,6 +12,7 @@ rule shine_config:
     conda:
         "../../environment.yml"
     params:
+        code=lambda wildcards: code_of("constellation.config"),
         sections=json.dumps(
             {key: config.get(key) or {} for key in ("inference", "gal")}
         ),
@@ -30,8 +31,7 @@ for cells, tiles in PLAN.cell_sets.items():
             "manifests" if len(PLAN.cell_sets) == 1 else f"manifests_{tiles[0]}"
         input:
             index=rules.quadrant_index.output,
-            tiles=RUN.config.tiling.tiles,
-            catalogues=lambda wildcards: RUN.catalogues(int(wildcards.tile)),
+            catalogues=lambda wildcards: RUN.local_catalogues(int(wildcards.tile)),
         output:
             [
                 RESULTS / "manifests" / "{tile}" / f"{{tile}}_{row}_{col}.yaml"
@@ -44,12 +44,18 @@ for cells, tiles in PLAN.cell_sets.items():
         conda:
             "../../environment.yml"
         params:
+            code=lambda wildcards: code_of("constellation.manifest"),
             tiling=TILING,
-            survey=str(RUN.config.data.survey),
+            tiles=RUN.tiles_digest,
+            # a survey in S3 is no input: Snakemake would ask for each object by itself
+            catalogues=lambda wildcards: [
+                str(path) for path in RUN.catalogues(int(wildcards.tile))
+            ],
+            version=lambda wildcards: RUN.catalogue_digest(int(wildcards.tile)),
             folder=lambda wildcards, output: Path(output[0]).parent,
         message:
             "Partitioning tile {wildcards.tile}"
         shell:
             "constellation manifests --tiling {params.tiling:q} --tile {wildcards.tile}"
-            " --index {input.index:q} --survey {params.survey:q} --output {params.folder:q}"
-            " > {log:q} 2>&1"
+            " --index {input.index:q} --catalogues {params.catalogues:q}"
+            " --output {params.folder:q} > {log:q} 2>&1"

@@ -1,4 +1,5 @@
-# The catalogue against the truth, as a table and a figure.
+# The catalogue against the truth, as a table and a figure; and what the runs took, apart from it
+# because it differs from run to run.
 
 # the sub-tile whose pixels the figure shows
 SHOWN = PLAN.subtiles[len(PLAN.subtiles) // 2]
@@ -8,9 +9,8 @@ rule summary:
     input:
         shear=rules.merged_catalogue.output.shear,
         sources=rules.merged_catalogue.output.sources,
-        records=RUN.subtiles(".run.json"),
         panels=RUN.subtile(SHOWN, ".png"),
-        truth=SURVEY.truth or [],
+        truth=local(SURVEY.truth) if SURVEY.truth else [],
     output:
         table=RESULTS / "summary" / "summary.txt",
         figure=report(
@@ -24,11 +24,34 @@ rule summary:
     conda:
         "../../environment.yml"
     params:
-        runs=lambda wildcards, input: Path(input.records[0]).parents[1],
+        code=lambda wildcards: code_of("constellation.summary_plots"),
         truth=lambda wildcards, input: ["--truth", input.truth] if input.truth else [],
     message:
         "Comparing the catalogue with the truth"
     shell:
         "constellation summary --shear {input.shear:q} --sources {input.sources:q}"
-        " {params.truth:q} --runs {params.runs:q} --panels {input.panels:q}"
+        " {params.truth:q} --panels {input.panels:q}"
         " --table {output.table:q} --figure {output.figure:q} > {log:q} 2>&1"
+
+
+rule measurements:
+    input:
+        records=RUN.records(),
+        benchmarks=RUN.benchmarks(),
+    output:
+        RESULTS / "measurements.parquet",
+    log:
+        LOGS / "measurements.log",
+    localrule: True
+    conda:
+        "../../environment.yml"
+    params:
+        code=lambda wildcards: code_of("constellation.measurements"),
+        tiling=TILING,
+        runs=lambda wildcards, input: Path(input.records[0]).parents[1],
+        benchmarks=lambda wildcards, input: Path(input.benchmarks[0]).parents[1],
+    message:
+        "Collecting the sub-tiles' times and memory"
+    shell:
+        "constellation measurements --tiling {params.tiling:q} --runs {params.runs:q}"
+        " --benchmarks {params.benchmarks:q} --output {output:q} > {log:q} 2>&1"

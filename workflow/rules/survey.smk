@@ -16,6 +16,7 @@ rule mock_survey:
         "../../environment.yml"
     threads: 2
     params:
+        code=lambda wildcards: code_of("constellation.mock_survey.cli"),
         survey=lambda wildcards: str(RUN.config.data.survey),
     message:
         "Simulating the survey {params.survey}"

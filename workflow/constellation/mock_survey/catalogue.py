@@ -19,7 +19,7 @@ from .measurement import (
 from .population import AB_ZERO_POINT_UJY, Sources
 from .scene import adu_per_ujy
 from .seeds import Stream, generator
-from .sky import Array, area_corners, deproject, object_ids, unit_vectors
+from .sky import Array, area_corners, deproject, object_ids, same_anywhere, unit_vectors
 
 Columns = dict[str, NDArray]
 
@@ -72,6 +72,8 @@ def build_catalogue(
     n_spurious = int(rng.binomial(len(chosen), config.catalogue.spurious_fraction))
     columns |= _prior_spurious(len(chosen), np.abs(scatter[:, 15]))
     columns = _append_spurious(config, columns, n_spurious)
+    columns["RIGHT_ASCENSION"] = same_anywhere(columns["RIGHT_ASCENSION"]) % 360
+    columns["DECLINATION"] = same_anywhere(columns["DECLINATION"])
     columns["OBJECT_ID"] = object_ids(columns["RIGHT_ASCENSION"], columns["DECLINATION"])
     columns |= _blend_columns(columns)
     is_star = np.concatenate([sources.is_star[chosen], np.zeros(n_spurious, dtype=bool)])

@@ -70,6 +70,11 @@ def convex_overlap(first: Array, second: Array) -> bool:
     return True
 
 
+def same_anywhere(values: Array) -> Array:
+    """Values to ten decimals, for files: beyond them, processors of another make may differ."""
+    return np.round(values, 10)
+
+
 def object_ids(ra: Array, dec: Array) -> NDArray[np.int64]:
     """Euclid-like OBJECT_ID: RA and |Dec| in 1e-7 deg side by side, with the sign of Dec."""
     ra_part = np.rint(ra * 1e7).astype(np.int64)

@@ -34,6 +34,7 @@ from .mer_table import tile_tables
 from .population import Sources, draw_population
 from .psf import psf_image
 from .scene import draw_scene, quadrant_wcs
+from .sky import same_anywhere
 
 LOGGER = logging.getLogger(__name__)
 KINDS = ("det", "bkg", "psf")
@@ -164,7 +165,10 @@ def _truth_table(sources: Sources, ids: np.ndarray, listed: np.ndarray) -> pa.Ta
         ("G1", sources.g1, "", "true reduced shear, u west, v north"),
         ("G2", sources.g2, "", "true reduced shear, u west, v north"),
     ]
-    arrays = [pa.array(values) for _, values, _, _ in columns]
+    arrays = [
+        pa.array(same_anywhere(values) if values.dtype.kind == "f" else values)
+        for _, values, _, _ in columns
+    ]
     schema = pa.schema(
         [
             pa.field(name, array.type, metadata={"unit": unit, "description": text})
