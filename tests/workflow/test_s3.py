@@ -48,7 +48,7 @@ def test_planning_lists_the_survey_and_asks_for_none_of_its_files(project, s3, m
         "all": 1,
         "total": 14,
     }
-    assert len(asked) == 3 and all("list-type=2" in request for request in asked)
+    assert len(asked) == 4 and all("list-type=2" in request for request in asked)
 
 
 def test_results_go_to_s3_and_are_merged_there(project, s3, finished):
@@ -56,6 +56,9 @@ def test_results_go_to_s3_and_are_merged_there(project, s3, finished):
     printed = project.run(*options)
     stored = s3.objects(f"{RUN}/")
     check_tables(stored, finished)
+    table = (finished.folder / "results" / "summary" / "summary.txt").read_text()
+    assert table in printed
+    assert f"catalogue: {s3.uri(RUN)}/results/catalogue/shear.parquet\n" in printed
     assert not list(project.folder.glob("results/[!k]*/**/*.parquet"))
     assert not list(project.folder.glob(".snakemake/storage/**/*.parquet"))  # copies are removed
     printed += (again := project.run(*options))
@@ -69,6 +72,14 @@ def test_results_go_to_s3_and_are_merged_there(project, s3, finished):
     assert using == {f"{WEST}_30_59", f"{EAST}_30_0", f"{EAST}_30_1"}
     before, after = measurements(stored), measurements(stored_now)
     assert {stem for stem in SUBTILES if after[stem] != before[stem]} == using
+
+    project.change("compute", require_gpu=True)
+    status, failed = project.attempt(*options, "subtiles")
+    printed += failed
+    logs = f"{s3.uri(RUN)}/results/logs/subtiles"
+    named = [line for line in failed.splitlines() if f"; log: {logs}" in line]
+    assert status != 0 and named
+    assert all(": bad configuration: error: " in line for line in named)
 
     keys = (s3.access_key.encode(), s3.secret_key.encode())
     files = {path: path.read_bytes() for path in project.folder.rglob("*") if path.is_file()}

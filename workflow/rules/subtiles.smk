@@ -36,7 +36,7 @@ rule subtile:
     shell:
         """
         log={log:q}
-        # whatever ends the job, its last word tells `constellation.failures` the class of the error
+        # whatever ends the job, its last word tells `constellation.outcome` the class of the error
         trap 'status=$?; [ $status -eq 0 ] || echo "exit status $status" >>"$log"' EXIT
         export NPROC={threads} JAX_COMPILATION_CACHE_DIR={params.jax_cache:q}
         export JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS=0

@@ -1,10 +1,19 @@
-"""The list of failed sub-tiles: name, class of the failure, last message, log."""
+"""What a run tells at its end: the failed sub-tiles by class, message and log; the summary."""
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
-from constellation.failures import CLASSES, list_failures
+from constellation.outcome import (
+    CLASSES,
+    Results,
+    describe_failure,
+    describe_success,
+    list_failures,
+    tell,
+)
 from constellation.plan import SubTile
 from shine import errors
 
@@ -14,17 +23,15 @@ DONE, FAILED, WAITING = (SubTile(11, 0, col) for col in range(3))
 @pytest.fixture
 def log(tmp_path):
     """The log of FAILED; DONE has a log and a result, WAITING has neither."""
-    (logs := tmp_path / "logs" / "11").mkdir(parents=True)
-    (results := tmp_path / "results" / "11").mkdir(parents=True)
+    (logs := tmp_path / "logs" / "subtiles" / "11").mkdir(parents=True)
+    (results := tmp_path / "subtiles" / "11").mkdir(parents=True)
     (logs / f"{DONE.stem}.log").write_text("an old error\nexit status 1\n")
     (results / f"{DONE.stem}.parquet").touch()
     return logs / f"{FAILED.stem}.log"
 
 
 def failures(log):
-    folder = log.parents[2]
-    folders = (folder / name for name in ("results", "kept", "logs"))
-    return list_failures([DONE, FAILED, WAITING], *folders)
+    return list_failures([DONE, FAILED, WAITING], Results(str(log.parents[3])))
 
 
 def test_only_what_was_attempted_and_has_no_result_is_listed(log):
@@ -56,7 +63,7 @@ def test_each_exit_status_has_its_class(log, status, what):
 
 
 def test_a_result_that_snakemake_removed_and_shine_kept_is_no_failure(log):
-    kept = log.parents[2] / "kept" / "11" / f"{FAILED.stem}.parquet"
+    kept = log.parents[3] / "kept" / "11" / f"{FAILED.stem}.parquet"
     kept.parent.mkdir(parents=True)
     kept.touch()
     log.write_text("g1 = 0.01\n")
@@ -82,3 +89,29 @@ def test_the_classes_are_those_of_shines_exit_codes():
         assert error.exit_code in CLASSES
     assert errors.INTERRUPTED_EXIT_CODE in CLASSES
     assert errors.ConvergenceError.exit_code not in CLASSES  # such a sub-tile has its result
+
+
+def test_nothing_is_said_of_what_was_not_asked_for(tmp_path):
+    results = Results.of(tmp_path, None)
+    assert describe_success(results) == describe_failure(results, [WAITING]) == []
+
+
+def test_what_cannot_be_told_is_no_traceback(capsys, monkeypatch):
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:1")
+    tell(describe_success, Results("s3://bucket/results"))
+    assert capsys.readouterr().out.startswith("No report of this run: s3://bucket/results/")
+
+
+def test_in_s3_the_report_is_that_of_the_same_files_on_disk(log, s3, monkeypatch):
+    log.write_text("error: frame.fits: truncated\nexit status 3\n")
+    folder = log.parents[3]
+    (folder / "summary").mkdir()
+    (folder / "summary" / "summary.txt").write_text("a table\n")
+    s3.upload(folder, "run/results")
+    s3.use(monkeypatch)
+    here = Results.of(folder, None)
+    there = Results.of(Path("results"), f"{s3.uri('run')}/")
+    for report in (describe_success, lambda place: describe_failure(place, [DONE, FAILED])):
+        lines = report(there)
+        assert len(lines) > 2
+        assert lines == [line.replace(here.folder, there.folder) for line in report(here)]

@@ -1,0 +1,123 @@
+"""What a run leaves behind, for the person at the terminal: the summary, or what failed and why."""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from constellation.plan import SubTile
+from shine import s3
+from shine.errors import InputError
+from shine.storage import is_remote, open_file
+
+# what an exit status asks of the operator; shine.errors has the same numbers
+CLASSES = {
+    2: "bad configuration",
+    3: "bad or missing input",
+    5: "out of memory",
+    130: "interrupted",
+    137: "killed, probably out of memory",
+    143: "terminated",
+}
+INTERRUPTED = "interrupted"
+_EXIT = re.compile(r"exit status (\d+)")
+
+
+@dataclass(frozen=True)
+class Results:
+    """The folder of a run's results, on disk or in S3."""
+
+    folder: str
+
+    @classmethod
+    def of(cls, local: Path, storage: str | None) -> Results:
+        """The `local` folder, or its place under the prefix of Snakemake's default storage."""
+        return cls(f"{storage.rstrip('/')}/{local}" if storage else str(local))
+
+    def path(self, name: str) -> str:
+        """Path or URI of a file."""
+        return f"{self.folder}/{name}"
+
+    def exists(self, name: str) -> bool:
+        """Whether a file is there."""
+        return name in self._objects if is_remote(self.folder) else Path(self.path(name)).exists()
+
+    def read(self, name: str) -> str:
+        """A file's text; raises `InputError`."""
+        with open_file(self.path(name)) as file:
+            return file.stream.read().decode(errors="replace")
+
+    @cached_property
+    def _objects(self) -> set[str]:
+        # one listing of each folder instead of a question for each of the survey's sub-tiles
+        return {
+            entry.uri.removeprefix(f"{self.folder}/")
+            for folder in ("logs/subtiles", "subtiles", "summary")
+            for entry in s3.list_objects(self.path(f"{folder}/"))
+        }
+
+
+def tell(describe: Callable[..., list[str]], results: Results, *more: object) -> None:
+    """Print what `describe(results, *more)` returns, or why it cannot be told."""
+    try:
+        lines = describe(results, *more)
+    except InputError as error:
+        lines = [f"No report of this run: {error}"]
+    sys.stdout.writelines(f"{line}\n" for line in lines)
+
+
+def describe_success(results: Results) -> list[str]:
+    """The summary and where things are; nothing where the run was not asked for the summary."""
+    if not results.exists("summary/summary.txt"):
+        return []
+    return [
+        f"\n{results.read('summary/summary.txt')}",
+        f"catalogue: {results.path('catalogue/shear.parquet')}",
+        f"sources:   {results.path('catalogue/shear_sources.parquet')}",
+        f"figure:    {results.path('summary/summary.png')}",
+        f"times:     {results.path('measurements.parquet')}",
+    ]
+
+
+def describe_failure(results: Results, planned: Iterable[SubTile]) -> list[str]:
+    """The sub-tiles that were attempted and have no result; nothing if there are none."""
+    failed = list_failures(planned, results)
+    if not failed:
+        return []
+    lines = [f"  {line}" for line in failed]
+    return [
+        "\nSub-tiles without a result:",
+        *lines,
+        "The others are kept; run the same command again to continue.",
+    ]
+
+
+def list_failures(planned: Iterable[SubTile], results: Results) -> list[str]:
+    """One line for each planned sub-tile that was attempted and has no result.
+
+    When one sub-tile of a cluster's job fails, Snakemake removes the others' results: they are
+    still in the folder `kept`, and their logs end without an exit status.
+    """
+    lines = []
+    for subtile in planned:
+        name = f"{subtile.tile_id}/{subtile.stem}"
+        log = f"logs/subtiles/{name}.log"
+        if not results.exists(log) or results.exists(f"subtiles/{name}.parquet"):
+            continue
+        reason = _reason(results.read(log))
+        if reason != INTERRUPTED or not results.exists(f"kept/{name}.parquet"):
+            lines.append(f"{subtile.stem}: {reason}; log: {results.path(log)}")
+    return lines
+
+
+def _reason(log: str) -> str:
+    lines = [line.strip() for line in log.splitlines() if line.strip()]
+    match = _EXIT.fullmatch(lines[-1]) if lines else None
+    if match is None:
+        return INTERRUPTED  # the job's last act is to log its exit status
+    what = CLASSES.get(int(match[1]), f"error, exit status {match[1]}")
+    return f"{what}: {lines[-2]}" if len(lines) > 1 else what
