@@ -29,49 +29,14 @@ from shine.manifest import read_manifest
 from tests.servers.proxy import proxy_of
 from tests.servers.s3 import S3Server
 
-from .fake_survey import catalogue_name, exposure_name, positions, write_catalogue, write_exposure
+from .fake_survey import catalogue_name, exposure_name, positions
+from .s3_survey import PREFIX, TILING, replace
 
-TILING = {"tiles": "tiles.csv", "sub_tile_grid": [1, 2]}
-PREFIX = "surveys/first"
 ROOT = Path(__file__).parents[2]
-
-
-@pytest.fixture
-def folder(tmp_path, monkeypatch) -> Path:
-    """The working folder with a survey of two tiles and two exposures, and the tile list."""
-    monkeypatch.chdir(tmp_path)
-    Path("tiles.csv").write_text("tile_index,ra,dec\n11,10.0,0.0\n12,50.0,0.0\n")
-    ra = 10.0 + np.array([-0.1, -0.05, 0.05, 0.1])
-    write_catalogue(Path("data"), 11, positions(np.arange(4), ra, np.zeros(4)))
-    write_catalogue(Path("data"), 12, positions(np.arange(4, 8), ra + 40.0, np.zeros(4)))
-    for dither in (0, 1):
-        write_exposure(Path("data"), dither, {"1-1.E": (9.9, 0.0), "1-1.F": (10.1, 0.0)})
-    return tmp_path
-
-
-@pytest.fixture
-def survey(folder, s3, monkeypatch) -> S3Server:
-    """The same survey in S3, beside things that are none of it."""
-    s3.use(monkeypatch)
-    s3.upload(Path("data"), PREFIX)
-    for key in (
-        f"{PREFIX}-2/VIS/1/{exposure_name('SWL-DET', 7)}",
-        f"{PREFIX}/VIS/{exposure_name('SWL-DET', 8)}",
-        f"{PREFIX}/VIS/1/deeper/{exposure_name('SWL-DET', 9)}",
-        f"{PREFIX}/MER/notes.txt",
-        f"{PREFIX}/README",
-    ):
-        s3.client().put_object(Bucket=s3.bucket, Key=key, Body=b"")
-    return s3
 
 
 def run_of(survey: S3Server, **data) -> Run:
     return Run.from_config({"tiling": TILING, "data": {"survey": survey.uri(PREFIX), **data}})
-
-
-def replace(survey: S3Server, name: str, content: bytes) -> None:
-    [key] = [key for key in survey.objects(PREFIX) if key.endswith(name)]
-    survey.client().put_object(Bucket=survey.bucket, Key=key, Body=content)
 
 
 def test_the_same_files_are_found_as_in_a_folder(survey):
@@ -164,7 +129,8 @@ def test_planning_lists_each_folder_once(survey, monkeypatch):
             assert run.catalogues(tile) == [f"{survey.uri(PREFIX)}/MER/{catalogue_name(tile)}"]
         asked = [request.partition("prefix=")[2].partition("&")[0] for request in proxy.requests]
         prefix = PREFIX.replace("/", "%2F")
-        assert sorted(asked) == [f"{prefix}%2F{name}%2F" for name in ("MER", "PSF", "VIS")]
+        folders = ("MER", "PSF", "VIS", "catalogs%2FMER_FINAL_CATALOG")
+        assert sorted(asked) == [f"{prefix}%2F{name}%2F" for name in folders]
 
 
 def test_a_missing_catalogue_is_named(survey):

@@ -42,6 +42,41 @@ def test_files_are_found_where_the_archive_puts_them(tmp_path):
     assert (files.psf, files.background, files.frame) == tuple(expected)
 
 
+def test_the_public_archives_names_and_folders_are_known(tmp_path):
+    """As astronomers' readers of the Q1 bucket list them: one PSF, with a copy per observation."""
+    names = {
+        "DET": "EUC_VIS_SWL-DET-002681-00-1-0000000__20241017T042839.727728Z.fits",
+        "BKG": "EUC_VIS_SWL-BKG-002681-00-1-0000000__20241017T042839.727792Z.fits",
+        "WGT": "EUC_VIS_SWL-WGT-002681-00-1-0000000__20241017T042839.727798Z.fits",
+        "PSF": "EUC_VIS_GRD-PSF-000-000000-0000000__20240322T192915.424564Z.fits",
+        "older PSF": "EUC_VIS_GRD-PSF-000-000000-0000000__20230322T192915.424564Z.fits",
+    }
+    paths = {key: touch(tmp_path / "VIS" / "2681" / name) for key, name in names.items()}
+    other = touch(tmp_path / "VIS" / "2682" / names["DET"].replace("2681", "2682"))
+    for tag in ("BKG", "WGT"):
+        touch(tmp_path / "VIS" / "2682" / names[tag].replace("2681", "2682"))
+    catalogue = touch(
+        tmp_path / "catalogs" / "MER_FINAL_CATALOG" / "102018211" / "EUC_MER_FINAL-CAT_"
+        "TILE102018211-CC66F6_20241018T214045.289017Z_00.00.fits"
+    )
+    assert list_catalogues(tmp_path) == [catalogue]
+    assert match_catalogues([catalogue]) == {102018211: catalogue}
+    found = list_exposure_files(tmp_path)
+    with pytest.raises(InputError, match=rf"{other}: found no PSF file of the same exposure"):
+        match_exposures(found, [1])
+    second_psf = touch(tmp_path / "VIS" / "2682" / names["PSF"])
+    first, second = match_exposures(list_exposure_files(tmp_path), [1])
+    assert (first.frame, first.background, first.psf) == (paths["DET"], paths["BKG"], paths["PSF"])
+    assert (second.frame, second.psf) == (other, second_psf)
+
+
+def test_an_exposures_own_psf_comes_before_the_common_one():
+    own = [Path("VIS/1") / exposure_name(tag, 0) for tag in TAGS]
+    common = Path("VIS/1/EUC_VIS_GRD-PSF-000-000000-0000000__20990101T000000.0Z.fits")
+    [files] = match_exposures([*own, common], [1])
+    assert files.psf == own[2]
+
+
 def test_packed_files_have_the_same_names():
     assert parse_exposure_name(exposure_name("GRD-PSF", 3) + ".gz")[0] == Exposure(1, 3, 1)
     path = Path(catalogue_name(11) + ".gz")

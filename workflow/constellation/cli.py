@@ -115,6 +115,27 @@ def _manifests(options: argparse.Namespace) -> None:
         )
 
 
+def _describe_fetch(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--config", type=Path, required=True, help="pipeline YAML with data.survey in S3"
+    )
+    command.add_argument("--tile", type=int, nargs="+", required=True, help="tiles to fetch for")
+    command.add_argument("--output", type=Path, required=True, help="folder of the copies")
+
+
+def _fetch(options: argparse.Namespace) -> None:
+    from constellation.fetch import CHECKSUMS, fetch, list_files
+    from constellation.run_layout import Run
+
+    run = Run.from_config(options.config)
+    uris = list_files(run, options.tile)
+    fetched = fetch(uris, str(run.config.data.survey), options.output)
+    _say(
+        f"{options.output}: {fetched.n_files} files, {fetched.n_copied} of them copied now "
+        f"({fetched.copied_bytes / 1e9:.2f} GB); checksums in {CHECKSUMS}"
+    )
+
+
 def _describe_assemble(command: argparse.ArgumentParser) -> None:
     _add_tiling(command)
     command.add_argument("--tile", type=int, help="assemble this tile; without it, merge all tiles")
@@ -244,6 +265,7 @@ _COMMANDS: dict[str, tuple[_Describe, _Run, str]] = {
     "mock-survey": (_describe_mock_survey, _mock_survey, "simulate a survey in Euclid's format"),
     "index": (_describe_index, _index, "index the quadrants of a survey by their place on the sky"),
     "manifests": (_describe_manifests, _manifests, "write the manifests of a tile's sub-tiles"),
+    "fetch": (_describe_fetch, _fetch, "copy the files that some tiles need from S3 to a folder"),
     "assemble": (_describe_assemble, _assemble, "merge results into a tile's or a full catalogue"),
     "summary": (_describe_summary, _summary, "compare a catalogue with the truth: table, figure"),
     "measurements": (_describe_measurements, _measurements, "collect what the runs took"),

@@ -27,6 +27,7 @@ from pydantic import (
 from shine.atomic import write_atomically
 from shine.errors import ConfigurationError, list_problems
 from shine.euclid.config import GalConfig, InferenceConfig
+from shine.yaml_files import read_yaml
 
 GridSize = Annotated[int, Field(ge=1, le=128)]  # rows and columns are int8 in the results
 Name = Annotated[str, Field(min_length=1, pattern=r"^[^\s'\"]+$")]
@@ -152,7 +153,7 @@ def load_config(source: Path | str | Mapping[str, Any]) -> PipelineConfig:
     """
     if isinstance(source, Mapping):
         return validated(PipelineConfig, source, "configuration")
-    return validated(PipelineConfig, read_yaml(source), source)
+    return validated(PipelineConfig, _read(source), source)
 
 
 def load_section(model: type[Model], name: str, source: str) -> Model:
@@ -187,7 +188,7 @@ def write_shine_config(sections: str, path: Path) -> None:
             raise ConfigurationError(f"sections: not valid JSON: {error}") from error
     else:
         load_config(sections)
-        whole = read_yaml(sections)
+        whole = _read(sections)
         content = {key: whole.get(key) or {} for key in ("inference", "gal")}
     if set(content) != {"inference", "gal"}:
         raise ConfigurationError(
@@ -197,10 +198,10 @@ def write_shine_config(sections: str, path: Path) -> None:
     write_atomically(path, text.encode("utf-8"))
 
 
-def read_yaml(path: Path | str) -> Any:
+def _read(path: Path | str) -> Any:
     """Read a YAML file; raises `ConfigurationError` naming it."""
     try:
-        return yaml.safe_load(Path(path).read_text(encoding="utf-8")) or {}
+        return read_yaml(Path(path)) or {}
     except OSError as error:
         raise ConfigurationError(
             f"{path}: cannot read the configuration: {error.strerror}"

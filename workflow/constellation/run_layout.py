@@ -163,12 +163,13 @@ class Run:
         """The files of a folder with one per sub-tile, with wildcards tile, row and col."""
         return self._of_subtile(folder, "{tile}", "{tile}_{row}_{col}", suffix)
 
+    def manifest(self, subtile: SubTile) -> str:
+        """The manifest of a sub-tile."""
+        return self._of_subtile("manifests", str(subtile.tile_id), subtile.stem, ".yaml")
+
     def manifests(self) -> list[str]:
         """The manifest of every planned sub-tile."""
-        return [
-            self._of_subtile("manifests", str(subtile.tile_id), subtile.stem, ".yaml")
-            for subtile in self.plan.subtiles
-        ]
+        return [self.manifest(subtile) for subtile in self.plan.subtiles]
 
     def records(self) -> list[str]:
         """What each sub-tile's run measured: not with its results, for it differs each time."""

@@ -1,6 +1,7 @@
 """The files of a survey, found by their Euclid names; the latest version of each wins.
 
-A survey lies in a folder or under `s3://bucket/prefix`; its files are paths or URIs.
+A survey lies in a folder or under `s3://bucket/prefix`; its files are paths or URIs. The folders
+are those of the public archive (s3://nasa-irsa-euclid-q1/q1), or VIS, PSF and MER.
 """
 
 from __future__ import annotations
@@ -21,6 +22,10 @@ _EXPOSURE_NAME = re.compile(
     r"EUC_VIS_(?:SWL-DET|SWL-BKG|GRD-PSF)-(?P<obs>\d{6})-(?P<dither>\d{2})-(?P<kind>\d)-\d{7}"
     r"__(?P<timestamp>.+?)\.fits(?:\.gz)?"
 )
+# the archive has one PSF file for all exposures, and a copy of it in the folder of each observation
+_COMMON_PSF_NAME = re.compile(
+    r"EUC_VIS_GRD-PSF-000-000000-0000000__(?P<timestamp>.+?)\.fits(?:\.gz)?"
+)
 _CATALOGUE_NAME = re.compile(
     r"EUC_MER_FINAL-CAT_TILE(?P<tile>\d+)-(?P<hash>[^_]+)_(?P<timestamp>.+?)_\d+\.\d+\.fits(?:\.gz)?"
 )
@@ -38,11 +43,18 @@ EXPOSURES = Product(
     (
         "VIS/*/EUC_VIS_SWL-DET-*.fits*",
         "VIS/*/EUC_VIS_SWL-BKG-*.fits*",
+        "VIS/*/EUC_VIS_GRD-PSF-*.fits*",
         "PSF/**/EUC_VIS_GRD-PSF-*.fits*",
     ),
     "VIS/{obs}/EUC_VIS_SWL-DET-*.fits",
 )
-CATALOGUES = Product(("MER/**/EUC_MER_FINAL-CAT_TILE*.fits*",), "MER/EUC_MER_FINAL-CAT_*.fits")
+CATALOGUES = Product(
+    (
+        "MER/**/EUC_MER_FINAL-CAT_TILE*.fits*",
+        "catalogs/MER_FINAL_CATALOG/*/EUC_MER_FINAL-CAT_TILE*.fits*",
+    ),
+    "MER/EUC_MER_FINAL-CAT_*.fits",
+)
 
 
 @dataclass(frozen=True, order=True)
@@ -81,17 +93,26 @@ def parse_exposure_name(name: str) -> tuple[Exposure, str]:
 def match_exposures(paths: Iterable[File], kinds: Iterable[int]) -> list[ExposureFiles]:
     """Pair frames, backgrounds and PSFs by exposure, sorted; of two versions the latest wins.
 
-    `paths` are any files of a survey; frames of other kinds are left out. Raises `InputError`
-    naming a frame without its background or PSF.
+    `paths` are any files of a survey; frames of other kinds are left out. An exposure without a PSF
+    of its own has the common one of its observation's folder. Raises `InputError` naming a frame
+    without its background or PSF.
     """
     latest: dict[str, dict[Exposure, tuple[str, File]]] = {"DET": {}, "BKG": {}, "PSF": {}}
+    common: dict[str, tuple[str, File]] = {}  # folder -> its PSF for all exposures
     for path in paths:
-        name = _name(path)
+        name, folder = _name(path), _folder(path)
+        if match := _COMMON_PSF_NAME.fullmatch(name):
+            common[folder] = max(common.get(folder, ("", path)), (match["timestamp"], path))
+            continue
         for tag, found in latest.items():
             if f"-{tag}-" in name:
                 exposure, timestamp = parse_exposure_name(name)
                 found[exposure] = max(found.get(exposure, ("", path)), (timestamp, path))
     wanted = sorted(exposure for exposure in latest["DET"] if exposure.kind in set(kinds))
+    for exposure in wanted:
+        folder = _folder(latest["DET"][exposure][1])
+        if folder in common:
+            latest["PSF"].setdefault(exposure, common[folder])
     return [
         ExposureFiles(
             exposure,
@@ -131,7 +152,7 @@ def list_objects(survey: str, product: Product) -> dict[str, s3.StoredObject]:
     """
     base = survey.rstrip("/")
     wanted = re.compile("|".join(_as_regex(pattern) for pattern in product.patterns))
-    folders = sorted({pattern.partition("/")[0] for pattern in product.patterns})
+    folders = sorted({pattern.partition("/*")[0] for pattern in product.patterns})
     found = {
         entry.uri: entry
         for folder in folders
@@ -204,3 +225,7 @@ def _as_regex(pattern: str) -> str:
 
 def _name(path: File) -> str:
     return str(path).rpartition("/")[2]
+
+
+def _folder(path: File) -> str:
+    return str(path).rpartition("/")[0]
