@@ -16,6 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from shine.atomic import write_atomically
 from shine.errors import InputError, explain, list_problems
+from shine.yaml_files import read_yaml
 
 PathText = Annotated[str, Field(min_length=1)]
 ObjectId = Annotated[int, Field(ge=-(2**63), lt=2**63)]
@@ -116,7 +117,7 @@ def read_manifest(path: str | Path) -> Manifest:
     """
     path = Path(path)
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        content = read_yaml(path)
     except OSError as error:
         raise InputError(
             explain(path, error.strerror or str(error), "a manifest", "Write the manifests again.")

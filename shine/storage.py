@@ -5,8 +5,11 @@ from __future__ import annotations
 import functools
 import gzip
 import io
+import os
+import tempfile
+import weakref
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +18,9 @@ from typing import BinaryIO, Protocol
 from shine.errors import InputError, explain
 
 FETCH_AGAIN = "Fetch or copy the file again."
+CHUNK_BYTES = 8 << 20
+MOST_UNPACKED_BYTES = 8 << 30  # a frame of 144 quadrants has 7.3e9 bytes
+UNPACKED_FILES = 4  # at a time: the frame, background and PSF of an exposure, and a catalogue
 Range = tuple[int, int]  # first byte and number of bytes
 Version = tuple[int | str, ...]
 
@@ -45,8 +51,9 @@ def open_file(path: str) -> Iterator[StoredFile]:
         if magic != b"\x1f\x8b":
             yield file
             return
-    unpacked = io.BytesIO(_gunzipped(path, file.version))
-    yield _LocalFile(path, file.version, unpacked)
+    unpacked = _gunzipped(path, file.version)  # on disk for as long as it has this name
+    with unpacked.path.open("rb") as stream:
+        yield _LocalFile(path, file.version, stream)
 
 
 def version(path: str) -> Version:
@@ -110,13 +117,40 @@ def _unreadable(path: str, error: OSError) -> InputError:
     return InputError(explain(path, error.strerror or str(error), "a readable file", action))
 
 
-@functools.lru_cache(maxsize=1)
-def _gunzipped(path: str, version: Version) -> bytes:
-    """The content of a gzipped file (kept: its HDUs are read one after the other)."""
+class _Unpacked:
+    """A file on disk that is removed when nobody holds this object any more."""
+
+    def __init__(self) -> None:
+        descriptor, name = tempfile.mkstemp(prefix="shine-")
+        os.close(descriptor)
+        self.path = Path(name)
+        weakref.finalize(self, self.path.unlink, missing_ok=True)
+
+    def fill(self, path: str, chunks: Iterable[bytes]) -> None:
+        """Write what is unpacked of `path`; raises `InputError` if it is too much."""
+        try:
+            with self.path.open("wb") as stream:
+                for chunk in chunks:
+                    stream.write(chunk)
+                    if stream.tell() > MOST_UNPACKED_BYTES:
+                        found = f"a gzip file of more than {MOST_UNPACKED_BYTES} bytes"
+                        raise InputError(explain(path, found, "a survey file", FETCH_AGAIN))
+        except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+            found = f"a damaged gzip file ({error})"
+            raise InputError(explain(path, found, "a complete one", FETCH_AGAIN)) from error
+        except OSError as error:
+            action = "Unpack the file, or let TMPDIR name a larger disk."
+            where = f"{path}, unpacked to {self.path}"
+            raise InputError(explain(where, str(error), "room for it", action)) from error
+
+
+@functools.lru_cache(maxsize=UNPACKED_FILES)
+def _gunzipped(path: str, version: Version) -> _Unpacked:
+    """The content of a gzipped file, on disk (kept: its HDUs are read one after the other)."""
+    unpacked = _Unpacked()
     with _open_stored(path) as file:
-        [packed] = file.read([(0, file.size)])
-    try:
-        return gzip.decompress(packed)
-    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-        found = f"a damaged gzip file ({error})"
-        raise InputError(explain(path, found, "a complete one", FETCH_AGAIN)) from error
+        packed = io.BufferedReader(file.stream, CHUNK_BYTES)
+        with gzip.GzipFile(fileobj=packed) as stream:
+            unpacked.fill(path, iter(lambda: stream.read(CHUNK_BYTES), b""))
+        packed.detach()
+    return unpacked

@@ -11,6 +11,7 @@ from shine.errors import ConfigurationError, list_problems
 from shine.euclid.flags import BAD_PIXELS
 from shine.euclid.selection_config import SelectionConfig
 from shine.inference_config import InferenceSettings
+from shine.yaml_files import read_yaml
 
 
 class PsfConfig(Strict):
@@ -68,10 +69,10 @@ def load_config(path: Path | str) -> EuclidConfig:
     """
     path = Path(path)
     try:
-        content = yaml.safe_load(path.read_text()) or {}
+        content = read_yaml(path) or {}
     except OSError as error:
         raise ConfigurationError(f"{path}: cannot read the configuration: {error}") from error
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ConfigurationError(f"{path}: not valid YAML: {error}") from error
     try:
         return EuclidConfig.model_validate(content)
