@@ -20,7 +20,7 @@ def start(tmp_path, monkeypatch):
     """Start the run NEW, while the run OLD has these jobs in the queue."""
     (notes := tmp_path / "notes").mkdir()
     (programs := tmp_path / "bin").mkdir()
-    (log := tmp_path / "snakemake.log").write_text(f"host: here\nSLURM run ID: {NEW}\nGo\n")
+    (log := tmp_path / "1.snakemake.log").write_text(f"host: here\nSLURM run ID: {NEW}\nGo\n")
     monkeypatch.setenv("PATH", f"{programs}:{os.environ['PATH']}")
 
     def run(jobs=("7", "8"), **earlier):
@@ -32,7 +32,7 @@ def start(tmp_path, monkeypatch):
         }.items():
             (programs / name).write_text(f"#!/bin/sh\n{body}\n")
             (programs / name).chmod(0o755)
-        return replace_earlier_runs([str(log)], notes)
+        return replace_earlier_runs([str(log), "another/logger.db"], notes)
 
     run.log = log
     run.noted = lambda: sorted(path.stem for path in notes.iterdir())

@@ -22,12 +22,13 @@ _ANSWER_S = 60
 def replace_earlier_runs(logs: Iterable[str], notes: Path) -> list[str]:
     """Note the SLURM run that starts, and cancel the jobs of those that were killed.
 
-    `logs` are Snakemake's own, which name the run where SLURM is the executor; elsewhere nothing
+    `logs` are Snakemake's; its own one names the run where SLURM is the executor, elsewhere nothing
     happens. `notes` is the folder of the notes, one for all runs that write the same results. Jobs
     of a run that is alive, or was started on another host, are left alone. Returns what the user
     should know, a line each.
     """
-    started = _RUN_ID.search("".join(Path(log).read_text(errors="replace") for log in logs))
+    texts = [Path(log).read_text() for log in logs if log.endswith(".snakemake.log")]
+    started = _RUN_ID.search("".join(texts))
     if started is None:
         return []
     notes.mkdir(parents=True, exist_ok=True)
