@@ -7,7 +7,7 @@ import json
 import re
 import subprocess
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -60,6 +60,13 @@ class SlurmRun:
         self._wait(
             lambda: any(str(tile) in stem for stem in inferences(self.project)),
             f"a sub-tile of tile {tile} is inferred",
+        )
+
+    def wait_for_result(self, stems: Iterable[str]) -> None:
+        """Wait until one of these sub-tiles' files are all where the workflow wants them."""
+        self._wait(
+            lambda: any(self.project.result(stem, ".png").exists() for stem in stems),
+            f"one of {stems} has its results",
         )
 
     def freeze(self, *tiles: int) -> None:

@@ -152,7 +152,7 @@ def test_a_run_ended_by_ctrl_c_cancels_its_jobs_and_can_go_on(finished, project,
 def test_a_killed_run_leaves_jobs_that_the_next_one_cancels(finished, project, slurm):
     forget(project, IN_WEST)
     with on_slurm(slurm, project, "subtiles") as run:
-        run.wait_for_inference(WEST)
+        run.wait_for_result(IN_WEST)  # which the dying job must leave to the next run
         run.freeze(WEST)  # so that the job is still there when the next run starts
         done = inferences(project)
         os.killpg(run.process.pid, signal.SIGKILL)
