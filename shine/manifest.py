@@ -62,13 +62,28 @@ class QuadrantFiles(_Frozen):
     rms_path: PathText = Field(description="noise rms per pixel, ADU")
     flg_path: PathText = Field(description="bit mask of defects")
     psf_path: PathText = Field(description="grid of PSF stamps")
-    bkg_path: PathText = Field(description="background, ADU")
+    bkg_path: PathText | None = Field(
+        default=None,
+        description="background, ADU; may be missing where inference.background measures it",
+    )
+    wgt_path: PathText | None = Field(
+        default=None, description="weight map: pixels where it is 0 are not used"
+    )
     quadrant: PathText | None = Field(
         default=None, description="quadrant such as 3-4.F; not needed if the file holds just one"
     )
     version: PathText | None = Field(
         default=None, description="DATASUM of the science image when the manifest was written"
     )
+
+    @property
+    def paths(self) -> set[str]:
+        """The paths of all files that hold something of this quadrant."""
+        return {path for layer in LAYERS if (path := getattr(self, layer)) is not None}
+
+
+LAYERS = tuple(name for name in QuadrantFiles.model_fields if name.endswith("_path"))
+Paths = PathText | Annotated[list[PathText], Field(min_length=1)]  # one or more
 
 
 class Manifest(_Frozen):
@@ -79,7 +94,13 @@ class Manifest(_Frozen):
     sub_tile_col: int = Field(ge=0, le=127)
     sky_bounds: SkyBounds
     quadrants: list[QuadrantFiles]
-    source_catalog: PathText | Annotated[list[PathText], Field(min_length=1)]
+    source_catalog: Paths
+    morphology_catalog: Paths | None = Field(
+        default=None, description="MER morphology catalogues: Sersic radii to start from"
+    )
+    segmentation_map: Paths | None = Field(
+        default=None, description="MER segmentation maps: the pixels of what is masked"
+    )
     source_ids: list[ObjectId] = Field(description="sources of the extended area: modelled")
     core_source_ids: list[ObjectId] = Field(description="sources of the core area: reported")
 
@@ -105,8 +126,23 @@ class Manifest(_Frozen):
     @property
     def catalogs(self) -> tuple[str, ...]:
         """The paths of all source catalogues."""
-        one_or_more = self.source_catalog
-        return (one_or_more,) if isinstance(one_or_more, str) else tuple(one_or_more)
+        return _as_tuple(self.source_catalog)
+
+    @property
+    def morphology_catalogs(self) -> tuple[str, ...]:
+        """The paths of all morphology catalogues."""
+        return _as_tuple(self.morphology_catalog)
+
+    @property
+    def segmentation_maps(self) -> tuple[str, ...]:
+        """The paths of all segmentation maps."""
+        return _as_tuple(self.segmentation_map)
+
+    @property
+    def paths(self) -> set[str]:
+        """The paths of all files that the manifest names."""
+        tables = {*self.catalogs, *self.morphology_catalogs, *self.segmentation_maps}
+        return tables.union(*(files.paths for files in self.quadrants))
 
 
 def read_manifest(path: str | Path) -> Manifest:
@@ -155,22 +191,27 @@ def _refuse_repeats(key: str, items: Iterable[Any]) -> None:
         raise ValueError(f"{key} repeats {len(repeated)} entries, such as {repeated[:5]}")
 
 
+def _as_tuple(one_or_more: str | list[str] | None) -> tuple[str, ...]:
+    if isinstance(one_or_more, str):
+        return (one_or_more,)
+    return tuple(one_or_more or ())
+
+
 def _resolved(manifest: Manifest, folder: Path) -> Manifest:
-    def resolve(path: str) -> str:
-        return path if "://" in path else str(folder / path)  # an absolute path stays as it is
+    def resolve(paths: Any) -> Any:
+        if isinstance(paths, list):
+            return [resolve(path) for path in paths]
+        if paths is None or "://" in paths:
+            return paths
+        return str(folder / paths)  # an absolute path stays as it is
 
     quadrants = [
-        files.model_copy(
-            update={
-                key: resolve(getattr(files, key))
-                for key in ("sci_path", "rms_path", "flg_path", "psf_path", "bkg_path")
-            }
-        )
+        files.model_copy(update={layer: resolve(getattr(files, layer)) for layer in LAYERS})
         for files in manifest.quadrants
     ]
-    catalogs = manifest.source_catalog
-    resolved = resolve(catalogs) if isinstance(catalogs, str) else [resolve(c) for c in catalogs]
-    return manifest.model_copy(update={"quadrants": quadrants, "source_catalog": resolved})
+    tables = ("source_catalog", "morphology_catalog", "segmentation_map")
+    resolved = {name: resolve(getattr(manifest, name)) for name in tables}
+    return manifest.model_copy(update={"quadrants": quadrants, **resolved})
 
 
 class _Wrapped(list):

@@ -123,12 +123,7 @@ def _refuse_unconverged(result: Path, config: EuclidConfig) -> None:
 
 def _input_versions(manifest: Manifest) -> dict[str, list]:
     """What tells each input file from a later version of it without reading it."""
-    paths = {
-        getattr(files, f"{kind}_path")
-        for files in manifest.quadrants
-        for kind in ("sci", "rms", "flg", "psf", "bkg")
-    }
-    names = sorted(paths | {*manifest.catalogs})
+    names = sorted(manifest.paths)
     with ThreadPoolExecutor(16) as pool:  # an object store is asked for each
         return {
             path: list(version)

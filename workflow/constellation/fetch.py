@@ -134,9 +134,7 @@ def _files_of(run: Run, tile: int) -> Iterator[str]:
 
 
 def _named_in(manifest: Manifest, survey: str, path: str) -> Iterator[str]:
-    layers = ("sci_path", "rms_path", "flg_path", "psf_path", "bkg_path")
-    uris = {getattr(files, layer) for files in manifest.quadrants for layer in layers}
-    for uri in uris | {*manifest.catalogs}:
+    for uri in manifest.paths:
         if not uri.startswith(f"{survey.rstrip('/')}/"):
             action = "Write the manifests again."
             raise InputError(explain(path, f"the file {uri}", f"files of {survey}", action))
