@@ -8,6 +8,7 @@ from pydantic import Field, NonNegativeInt, ValidationError, field_validator
 
 from shine.config import Exponential, Priors, Profile, Strict
 from shine.errors import ConfigurationError, list_problems
+from shine.euclid.background import Background
 from shine.euclid.flags import BAD_PIXELS
 from shine.euclid.selection_config import SelectionConfig
 from shine.inference_config import InferenceSettings
@@ -35,6 +36,11 @@ class InferenceConfig(InferenceSettings):
         0.005, description="largest fraction of a source's light that may fall outside its stamp"
     )
     psf: PsfConfig = PsfConfig()
+    background: Background = Field(
+        "file",
+        description="file: the background frames; else a level per quadrant from its own pixels: "
+        "their sigma-clipped median, or a constant fitted with their errors",
+    )
     bad_flags: NonNegativeInt = Field(
         int(BAD_PIXELS), description="bits of the FLG layer that take a pixel out of the fit"
     )

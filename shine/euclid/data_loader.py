@@ -17,6 +17,8 @@ from numpy.typing import NDArray
 
 from shine.errors import InputError, explain
 from shine.euclid import fits_files
+from shine.euclid.background import Background, measure_background
+from shine.euclid.flags import has_any
 from shine.euclid.psf import PsfGrid
 from shine.euclid.wcs import QuadrantWCS
 from shine.manifest import QuadrantFiles
@@ -38,15 +40,19 @@ class Quadrant:
     adu_per_ujy: float
     psf: PsfGrid
     digest: str  # SHA-256 of everything above
-    n_masked: dict[str, int]  # pixels that are flagged, bad_rms, non_finite; total: any of them
+    n_masked: dict[str, int]  # pixels by reason, see `_calibrate`; total: for any of them
 
 
-def load_quadrant(files: QuadrantFiles, bad_flags: int) -> Quadrant:
+def load_quadrant(
+    files: QuadrantFiles, bad_flags: int, background: Background = "file"
+) -> Quadrant:
     """Read one quadrant; pixels with any of the `bad_flags` bits are masked.
 
-    Pixels whose RMS is not positive, or whose science, background or RMS value is not finite, are
-    masked too. HDUs are looked up by name: `{q}.SCI`, `{q}.RMS`, `{q}.FLG`, and `{q}` for
-    background and PSF, where q is `files.quadrant` or the only quadrant in the science file.
+    Pixels whose RMS is not positive, whose weight (where the manifest has one) is 0, or whose
+    science, background, RMS or weight is not finite, are masked too. HDUs are looked up by name:
+    `{q}.SCI`, `{q}.RMS`, `{q}.FLG`, and `{q}` for background, weight and PSF, where q is
+    `files.quadrant` or the only quadrant in the science file. The background is that of the file or
+    measured from the pixels, as `background` says.
     InputError names the file, HDU and key of whatever is missing, damaged or contradictory.
     """
     name = files.quadrant or _only_quadrant(files.sci_path)
@@ -57,9 +63,11 @@ def load_quadrant(files: QuadrantFiles, bad_flags: int) -> Quadrant:
     adu_per_ujy = _adu_per_ujy(header, where)
     exposure = _exposure(fits_files.read_header(files.sci_path, "PRIMARY"), header, where)
 
-    science, rms, flags, background = _read_pixels(files, name)
-    defects = flags.astype(np.int64) & int(bad_flags)
-    image, weight, n_masked = _calibrate(science, rms, defects, background)
+    layers = _read_pixels(files, name, background)
+    image, weight, n_masked = _calibrate(layers, bad_flags)
+    if background != "file":
+        level_adu = measure_background(background, image, weight, layers["FLG"], where)
+        np.subtract(image, level_adu, out=image, where=weight > 0.0)
     wcs = QuadrantWCS.from_header(header, image.shape, where)
     [psf_image] = fits_files.read_images(files.psf_path, [name])
     psf = PsfGrid.from_image(psf_image, image.shape, f"{files.psf_path}[{name}]")
@@ -150,49 +158,59 @@ def _exposure(primary: fits.Header, header: fits.Header, where: str) -> str:
     return "-".join(parts)
 
 
-def _read_pixels(files: QuadrantFiles, name: str) -> list[NDArray]:
-    """Science, RMS, flags and background of one quadrant, all of one shape."""
-    wanted = (
-        (files.sci_path, f"{name}.SCI"),
-        (files.rms_path, f"{name}.RMS"),
-        (files.flg_path, f"{name}.FLG"),
-        (files.bkg_path, name),
-    )
-    images: dict[tuple[str, str], NDArray] = {}
-    for path in dict.fromkeys(path for path, _ in wanted):
-        names = [hdu for other, hdu in wanted if other == path]
-        for hdu, image in zip(names, fits_files.read_images(path, names), strict=True):
-            images[path, hdu] = image
-    shape = images[wanted[0]].shape
-    for path, hdu in wanted[1:]:
-        if images[path, hdu].shape != shape:
-            found = f"shape {images[path, hdu].shape}"
-            expected = f"{shape}, the shape of {wanted[0][0]}[{wanted[0][1]}]"
+def _read_pixels(files: QuadrantFiles, name: str, background: Background) -> dict[str, NDArray]:
+    """The layers SCI, RMS, FLG and, as wanted and given, BKG and WGT: all of one shape."""
+    wanted = {
+        "SCI": (files.sci_path, f"{name}.SCI"),
+        "RMS": (files.rms_path, f"{name}.RMS"),
+        "FLG": (files.flg_path, f"{name}.FLG"),
+    }
+    if background == "file":
+        if files.bkg_path is None:
+            where = f"quadrant {name} of {files.sci_path}"
+            action = "Add it to the manifest, or choose another inference.background."
+            raise InputError(explain(where, "no bkg_path", "a background frame", action))
+        wanted["BKG"] = files.bkg_path, name
+    if files.wgt_path is not None:
+        wanted["WGT"] = files.wgt_path, name
+    layers: dict[str, NDArray] = {}
+    for path in dict.fromkeys(path for path, _ in wanted.values()):  # each file is opened once
+        here = {layer: hdu for layer, (other, hdu) in wanted.items() if other == path}
+        images = fits_files.read_images(path, list(here.values()))
+        layers |= dict(zip(here, images, strict=True))
+    shape = layers["SCI"].shape
+    for layer, (path, hdu) in wanted.items():
+        if layers[layer].shape != shape:
+            found = f"shape {layers[layer].shape}"
+            expected = f"{shape}, the shape of {files.sci_path}[{name}.SCI]"
             action = "Check that the files belong to the same frame."
             raise InputError(explain(f"{path}[{hdu}]", found, expected, action))
-    flag_path, flag_name = wanted[2]
-    flags = images[flag_path, flag_name]
-    if flags.dtype.kind not in "iu":
+    if layers["FLG"].dtype.kind not in "iu":
         action = "Check that flg_path names the flag map."
-        where = f"{flag_path}[{flag_name}]"
-        raise InputError(explain(where, f"values of type {flags.dtype}", "integer bits", action))
-    return [images[key] for key in wanted]
+        where, found = f"{files.flg_path}[{name}.FLG]", f"values of type {layers['FLG'].dtype}"
+        raise InputError(explain(where, found, "integer bits", action))
+    return layers
 
 
 def _calibrate(
-    science: NDArray, rms: NDArray, defects: NDArray, background: NDArray
+    layers: dict[str, NDArray], bad_flags: int
 ) -> tuple[NDArray[np.float32], NDArray[np.float32], dict[str, int]]:
     """Background-subtracted image, inverse variance, and how many pixels are masked and why."""
-    flagged = defects != 0
-    image = science.astype(np.float32)  # native byte order, and never the caller's array
+    image = layers["SCI"].astype(np.float32)  # native byte order, and never the caller's array
     with np.errstate(all="ignore"):  # bad pixels can hold anything, and are masked below
-        image -= background.astype(np.float32)
-        sigma = rms.astype(np.float32)
+        if "BKG" in layers:
+            image -= layers["BKG"]
+        sigma = layers["RMS"].astype(np.float32)
         weight = 1.0 / (sigma * sigma)
-    non_finite = ~np.isfinite(image)
-    bad_rms = ~((sigma > 0.0) & np.isfinite(sigma) & np.isfinite(weight))
-    masked = flagged | non_finite | bad_rms
+    reasons = {
+        "flagged": has_any(layers["FLG"], bad_flags),
+        "bad_rms": ~((sigma > 0.0) & np.isfinite(sigma) & np.isfinite(weight)),
+        "non_finite": ~np.isfinite(image),
+    }
+    if "WGT" in layers:
+        reasons["no_weight"] = ~((layers["WGT"] > 0.0) & np.isfinite(layers["WGT"]))
+    masked = np.logical_or.reduce(list(reasons.values()))
     image[masked] = 0.0
     weight[masked] = 0.0
-    counts = {"flagged": flagged, "bad_rms": bad_rms, "non_finite": non_finite, "total": masked}
-    return image, weight, {reason: int(pixels.sum()) for reason, pixels in counts.items()}
+    counts = {reason: int(pixels.sum()) for reason, pixels in reasons.items()}
+    return image, weight, counts | {"total": int(masked.sum())}

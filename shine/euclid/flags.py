@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import numpy as np
+from numpy.typing import NDArray
+
 from shine.errors import MeaningfulFlag
 
 
@@ -50,3 +53,8 @@ BAD_PIXELS = (
     | VisFlag.ADCMAX
     | VisFlag.NO_DATA
 )
+
+
+def has_any(flags: NDArray[np.integer], bits: int) -> NDArray[np.bool_]:
+    """Which elements of a flag map (of any integer type) have one of the bits."""
+    return (flags & flags.dtype.type(int(bits) & np.iinfo(flags.dtype).max)) != 0

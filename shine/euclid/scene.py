@@ -13,7 +13,7 @@ from shine.blends import Blends, enclosing_circle, find_blends
 from shine.errors import InputError, SourceFlag
 from shine.euclid import memory
 from shine.euclid.catalog import Kind, SourceTable, load_sources
-from shine.euclid.config import EuclidConfig
+from shine.euclid.config import EuclidConfig, InferenceConfig
 from shine.euclid.data_loader import Quadrant, load_quadrant
 from shine.euclid.wcs import unit_vectors
 from shine.manifest import Manifest, QuadrantFiles, read_manifest
@@ -81,7 +81,7 @@ def load(manifest: Manifest | Path | str, config: EuclidConfig | None = None) ->
         manifest = read_manifest(manifest)
     sources = load_sources(manifest, config.gal.selection)
     loader = _Loader(manifest, sources, config)
-    for quadrant in _prefetched(manifest.quadrants, config.inference.bad_flags):
+    for quadrant in _prefetched(manifest.quadrants, config.inference):
         loader.add(quadrant)
     return loader.finish()
 
@@ -230,13 +230,15 @@ def combined_digest(digests: dict[str, str]) -> str:
     return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
 
 
-def _prefetched(files: list[QuadrantFiles], bad_flags: int) -> Iterator[Quadrant]:
+def _prefetched(files: list[QuadrantFiles], config: InferenceConfig) -> Iterator[Quadrant]:
     """Quadrants in order, the next being read while one is worked on."""
     with ThreadPoolExecutor(max_workers=1) as reader:
         upcoming = None
         for item in [*files, None]:
             current = upcoming
-            upcoming = reader.submit(load_quadrant, item, bad_flags) if item else None
+            upcoming = None
+            if item:
+                upcoming = reader.submit(load_quadrant, item, config.bad_flags, config.background)
             if current is not None:
                 yield current.result()
 

@@ -62,12 +62,13 @@ class Frame:
         self.bkg = rng.uniform(90.0, 110.0, (NY, NX)).astype(np.float32)
         side = 9 * STAMP
         self.psf = rng.uniform(0.5, 1.0, (side, side)).astype(np.float32)
+        self.wgt = rng.uniform(0.95, 1.05, (NY, NX)).astype(np.float32)
 
     def image(self, kind: str) -> fits.ImageHDU:
-        """The extension of one kind: SCI, RMS, FLG, BKG or PSF."""
+        """The extension of one kind: SCI, RMS, FLG, BKG, WGT or PSF."""
         data = getattr(self, kind.lower())
         header = self.header if kind == "SCI" else None
-        name = self.name if kind in ("BKG", "PSF") else f"{self.name}.{kind}"
+        name = f"{self.name}.{kind}" if kind in ("SCI", "RMS", "FLG") else self.name
         if self.compressed and kind != "PSF":
             return fits.CompImageHDU(
                 data, header, name=name, compression_type="GZIP_2", quantize_level=0

@@ -62,6 +62,51 @@ def test_masked_pixels_have_no_weight_and_a_finite_value(tmp_path):
     assert quadrant.n_masked == {"flagged": 2, "bad_rms": 5, "non_finite": 4, "total": 11}
 
 
+def with_weight(folder, frame):
+    """The manifest's entry of a frame that has a weight map as well."""
+    path = folder / "WGT.fits"
+    fits.HDUList([frame.primary(), frame.image("WGT")]).writeto(path, checksum=True)
+    return write_frames(folder, frame).model_copy(update={"wgt_path": str(path)})
+
+
+def test_pixels_without_weight_are_masked_and_its_value_counts_no_further(tmp_path):
+    frame = Frame()
+    frame.wgt[4, 0:4] = [0.0, -1.0, np.nan, np.inf]
+    frame.rms[4, 0] = np.nan  # counts once
+    quadrant = load(with_weight(tmp_path, frame))
+    masked = np.zeros((NY, NX), bool)
+    masked[4, 0:4] = True
+    np.testing.assert_array_equal(quadrant.weight == 0.0, masked)
+    np.testing.assert_allclose(quadrant.weight[~masked], frame.rms[~masked].astype(float) ** -2.0)
+    counts = {"flagged": 0, "bad_rms": 1, "non_finite": 0, "no_weight": 4, "total": 4}
+    assert quadrant.n_masked == counts
+
+
+def test_a_weight_map_of_another_shape_is_named(tmp_path):
+    frame = Frame()
+    frame.wgt = frame.wgt[:-1]
+    with pytest.raises(InputError, match=r"WGT.fits\[3-4.F\]: found shape \(63, 80\)"):
+        load(with_weight(tmp_path, frame))
+
+
+def test_no_background_frame_is_needed_only_if_it_is_measured(tmp_path):
+    frame = Frame()
+    files = write_frames(tmp_path, frame).model_copy(update={"bkg_path": None})
+    with pytest.raises(InputError, match=r"quadrant 3-4.F of .*DET.fits: found no bkg_path"):
+        load(files)
+    quadrant = load_quadrant(files, BAD_PIXELS, "median")
+    difference = frame.sci - quadrant.image_adu
+    assert np.ptp(difference) < 1e-4
+    assert difference.mean() == pytest.approx(np.median(frame.sci), abs=3.0)
+
+
+def test_flags_of_any_integer_type_are_understood(tmp_path):
+    frame = Frame()
+    frame.flg = frame.flg.astype(np.uint8)
+    frame.flg[5, 5] = VisFlag.COSMIC
+    assert load(write_frames(tmp_path, frame)).n_masked["flagged"] == 1
+
+
 def test_the_callers_flags_decide(tmp_path):
     frame = Frame()
     frame.flg[5, 5] = VisFlag.OBJECTS
