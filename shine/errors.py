@@ -140,6 +140,7 @@ class SourceFlag(MeaningfulFlag):
     POOR_FIT = 1 << 19, "chi2 of its pixels is far from their number"
     SHORT_CHAIN = 1 << 20, "its samples are those of a short Markov chain"
     BAD_PSF = 1 << 21, "in some quadrant a PSF stamp near it is broken: not fitted there"
+    NO_SERSIC_FIT = 1 << 22, "not in the morphology catalogue: the fit starts from moments"
 
 
 def meanings(flags: MeaningfulFlag) -> list[str]:

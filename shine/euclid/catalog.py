@@ -7,6 +7,7 @@ along with the selected galaxies, and saturated objects, which no model fits, ar
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 from typing import NamedTuple
@@ -17,6 +18,7 @@ from numpy.typing import NDArray
 from shine.errors import InputError, SourceFlag, explain
 from shine.euclid import catalog_files
 from shine.euclid.selection_config import SelectionConfig
+from shine.euclid.sizes import SERSIC_COLUMNS, half_light_radius
 from shine.manifest import Manifest
 from shine.provenance import digest
 
@@ -24,9 +26,6 @@ logger = logging.getLogger(__name__)
 
 Rows = dict[str, NDArray]
 
-# An exponential disc of scale r_s has an rms of sqrt(3) r_s per axis and holds half its light
-# within 1.67835 r_s.
-HLR_PER_RMS = 1.67835 / np.sqrt(3.0)
 CONTAMINATED_BIT, BLENDED_BIT, SATURATED_BIT = 1, 2, 4  # DET_QUALITY_FLAG
 
 
@@ -72,6 +71,8 @@ def load_sources(manifest: Manifest, selection: SelectionConfig) -> SourceTable:
     """
     rows = _read_catalogs(manifest, _needed_columns(selection))
     object_id = rows.pop(catalog_files.OBJECT_ID)
+    if manifest.morphology_catalogs:
+        rows |= _read_morphology(manifest, object_id)
     content = digest([object_id, *rows.values()])
     core = np.isin(object_id, np.array(manifest.core_source_ids, np.int64))
     cuts = _cut(rows, selection)
@@ -83,7 +84,7 @@ def load_sources(manifest: Manifest, selection: SelectionConfig) -> SourceTable:
     quality = _bits(rows["DET_QUALITY_FLAG"])
     flags[(quality & CONTAMINATED_BIT) != 0] |= SourceFlag.CONTAMINATED
     flags[(quality & BLENDED_BIT) != 0] |= SourceFlag.BLENDED
-    hlr_arcsec, size_flags = _half_light_radius(rows, selection)
+    hlr_arcsec, size_flags = half_light_radius(rows, selection)
     flags |= size_flags
 
     kind = np.full(len(object_id), Kind.GALAXY, np.uint8)
@@ -158,9 +159,7 @@ def _needed_columns(selection: SelectionConfig) -> list[str]:
 def _read_catalogs(manifest: Manifest, columns: list[str]) -> Rows:
     """The manifest's sources, one row each, in the order of its `source_ids`."""
     wanted = np.array(manifest.source_ids, np.int64)
-    parts = [catalog_files.read_rows(path, columns, wanted) for path in manifest.catalogs]
-    rows = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
-    found, first = np.unique(rows[catalog_files.OBJECT_ID], return_index=True)  # first occurrence
+    rows, found, first = _joined(manifest.catalogs, columns, wanted)
     missing = wanted[~np.isin(wanted, found)]
     if len(missing):
         raise InputError(
@@ -174,6 +173,25 @@ def _read_catalogs(manifest: Manifest, columns: list[str]) -> Rows:
         )
     order = first[np.searchsorted(found, wanted)]
     return {name: values[order] for name, values in rows.items()}
+
+
+def _read_morphology(manifest: Manifest, object_id: NDArray[np.int64]) -> Rows:
+    """Sersic radii and axis ratios of the sources; NaN where the catalogues have no fit."""
+    rows, found, first = _joined(manifest.morphology_catalogs, SERSIC_COLUMNS, object_id)
+    known = np.isin(object_id, found)
+    fits = {name: np.full(len(object_id), np.nan) for name in SERSIC_COLUMNS}
+    for name, values in fits.items():
+        values[known] = rows[name][first[np.searchsorted(found, object_id[known])]]
+    return fits
+
+
+def _joined(
+    paths: Sequence[str], columns: Sequence[str], wanted: NDArray[np.int64]
+) -> tuple[Rows, NDArray[np.int64], NDArray[np.intp]]:
+    """Rows of several catalogues; the ids in them, ascending, and the first row of each."""
+    parts = [catalog_files.read_rows(path, columns, wanted) for path in paths]
+    rows = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+    return rows, *np.unique(rows[catalog_files.OBJECT_ID], return_index=True)
 
 
 def _cut(rows: Rows, selection: SelectionConfig) -> dict[str, tuple[SourceFlag, NDArray[np.bool_]]]:
@@ -225,33 +243,6 @@ def _count(cuts: dict[str, tuple[SourceFlag, NDArray[np.bool_]]], n_sources: int
         left &= ~chosen
         logger.info("cut %s: %d of %d sources (%s)", name, counts[name], n_sources, flag.meaning)
     return counts
-
-
-def _half_light_radius(
-    rows: Rows, selection: SelectionConfig
-) -> tuple[NDArray[np.float64], NDArray[np.int32]]:
-    """Circularised half-light radius in arcsec, a place for the fit to start from.
-
-    The catalogue's rms axes a and b = a (1 - ELLIPTICITY) are PSF-convolved; the PSF's variance is
-    taken out of each, sqrt of their product circularises, and an exponential disc turns rms into
-    half-light radius. The second array holds SIZE_UNKNOWN and SIZE_FLOORED flags.
-    """
-    semimajor = rows["SEMIMAJOR_AXIS"]
-    unknown = ~(np.isfinite(semimajor) & (semimajor > 0.0))
-    semimajor = np.where(unknown, 0.0, semimajor)
-    axis_ratio = 1.0 - np.clip(np.nan_to_num(rows["ELLIPTICITY"], nan=0.0), 0.0, 1.0)
-    hlr_per_px = HLR_PER_RMS * selection.mer_pixel_arcsec
-    smallest_variance = (selection.min_hlr_arcsec / hlr_per_px) ** 2
-    variances = [
-        np.maximum(axis**2 - selection.psf_rms_px**2, smallest_variance)
-        for axis in (semimajor, semimajor * axis_ratio)
-    ]
-    floored = ~unknown & (variances[0] == smallest_variance)
-    hlr_arcsec = hlr_per_px * (variances[0] * variances[1]) ** 0.25
-    hlr_arcsec = np.where(unknown, selection.fallback_hlr_arcsec, hlr_arcsec)
-    flags = unknown * np.int32(SourceFlag.SIZE_UNKNOWN)
-    flags |= floored * np.int32(SourceFlag.SIZE_FLOORED)
-    return hlr_arcsec, flags.astype(np.int32)
 
 
 def _masks(

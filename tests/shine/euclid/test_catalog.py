@@ -12,8 +12,9 @@ from astropy.io import fits
 from pydantic import ValidationError
 
 from shine.errors import InputError, SourceFlag
-from shine.euclid.catalog import HLR_PER_RMS, Kind, load_sources
+from shine.euclid.catalog import Kind, load_sources
 from shine.euclid.selection_config import SelectionConfig
+from shine.euclid.sizes import HLR_PER_RMS
 from tests.shine.survey_files import catalog_columns, make_manifest, write_catalog
 
 DEFAULTS = SelectionConfig()
@@ -181,6 +182,43 @@ def test_sizes_that_tell_nothing_get_a_start_and_a_flag(load):
     assert table.hlr_arcsec[1] == pytest.approx(DEFAULTS.min_hlr_arcsec)
     assert table.flags[1] == SourceFlag.SIZE_FLOORED | SourceFlag.TOO_SMALL
     assert (table.hlr_arcsec >= DEFAULTS.min_hlr_arcsec - 1e-12).all()
+
+
+def test_sersic_radii_come_before_moments_where_there_is_a_fit(tmp_path):
+    """Against GalSim: the circle of half the light has the radius sqrt(a b)."""
+    columns = catalog_columns(6)
+    ids = columns["OBJECT_ID"]
+    radius = np.array([0.5, 0.5, np.nan, -1.0, 0.01])
+    axis_ratio = np.array([1.0, 0.36, 0.5, 0.5, 1.0])
+    fits_of_five = {
+        "object_id": ids[:5][::-1],
+        "sersic_sersic_vis_radius": radius[::-1],
+        "sersic_sersic_vis_axis_ratio": axis_ratio[::-1],
+    }
+    manifest = make_manifest([write_catalog(tmp_path / "a.fits", columns)], ids)
+    moments = load_sources(manifest, DEFAULTS)
+    path = str(write_catalog(tmp_path / "morphology.fits", fits_of_five))
+    table = load_sources(manifest.model_copy(update={"morphology_catalog": path}), DEFAULTS)
+    np.testing.assert_allclose(table.hlr_arcsec[:2], [0.5, 0.3])
+    np.testing.assert_array_equal(table.hlr_arcsec[[2, 3, 5]], moments.hlr_arcsec[[2, 3, 5]])
+    assert table.hlr_arcsec[4] == DEFAULTS.min_hlr_arcsec
+    unfitted, small = SourceFlag.NO_SERSIC_FIT, SourceFlag.SIZE_FLOORED
+    np.testing.assert_array_equal(table.flags, [0, 0, unfitted, unfitted, small, unfitted])
+    assert table.digest != moments.digest
+
+    sheared = galsim.Exponential(half_light_radius=0.3).shear(q=0.36, beta=0 * galsim.degrees)
+    image = sheared.drawImage(nx=600, ny=600, scale=0.02, method="no_pixel").array
+    y, x = 0.02 * (np.indices(image.shape) - 299.5)
+    inside = (x / 0.5) ** 2 + (y / (0.36 * 0.5)) ** 2 < 1.0
+    assert image[inside].sum() / image.sum() == pytest.approx(0.5, abs=0.01)
+
+
+def test_a_morphology_catalogue_without_sersic_fits_is_named(tmp_path):
+    columns = catalog_columns(2)
+    path = write_catalog(tmp_path / "a.fits", columns)
+    manifest = make_manifest([path], columns["OBJECT_ID"])
+    with pytest.raises(InputError, match=r"a.fits\[1\]: found no column SERSIC_SERSIC_VIS_RADIUS"):
+        load_sources(manifest.model_copy(update={"morphology_catalog": str(path)}), DEFAULTS)
 
 
 def as_parquet(path: Path, columns: dict, **nulls: int) -> Path:
