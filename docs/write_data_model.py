@@ -29,6 +29,7 @@ from run to run (times, memory, host, the solver's history) is in `.run.json` be
 BAD_INPUT = (
     ("pixel or background not finite", "weight 0; counted in the log"),
     ("RMS not finite, zero or negative, or a flagged pixel", "weight 0; counted in the log"),
+    ("weight map zero, negative or not finite", "weight 0; counted in the log"),
     ("source without a valid pixel", "NOT_OBSERVED, no values; carries no shear"),
     (
         "PSF stamp of zeros or not finite",

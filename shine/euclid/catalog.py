@@ -16,9 +16,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from shine.errors import InputError, SourceFlag, explain
-from shine.euclid import catalog_files
+from shine.euclid import catalog_files, segmentation
 from shine.euclid.selection_config import SelectionConfig
 from shine.euclid.sizes import SERSIC_COLUMNS, half_light_radius
+from shine.euclid.sky_mask import SkyMask
 from shine.manifest import Manifest
 from shine.provenance import digest
 
@@ -26,6 +27,7 @@ logger = logging.getLogger(__name__)
 
 Rows = dict[str, NDArray]
 
+SEGMENT_ID = "SEGMENTATION_MAP_ID"
 CONTAMINATED_BIT, BLENDED_BIT, SATURATED_BIT = 1, 2, 4  # DET_QUALITY_FLAG
 
 
@@ -57,10 +59,10 @@ class SourceTable:
     kind: NDArray[np.uint8]  # Kind
     is_core: NDArray[np.bool_]
     flags: NDArray[np.int32]  # SourceFlag
-    masks: NDArray[np.float64]  # (k, 3) ra deg, dec deg, radius arcsec: pixels to leave out
+    mask: SkyMask  # pixels to leave out
     cuts: dict[str, int]  # sources removed from the selection by each cut, in order
     dropped: dict[int, Dropped]  # sources that are not modelled, by OBJECT_ID
-    digest: str  # SHA-256 of the catalogue values used
+    digest: str  # SHA-256 of the values used of catalogues and segmentation maps
 
 
 def load_sources(manifest: Manifest, selection: SelectionConfig) -> SourceTable:
@@ -69,11 +71,13 @@ def load_sources(manifest: Manifest, selection: SelectionConfig) -> SourceTable:
     A source that several catalogues hold is taken from the first. InputError names the file and
     column that is missing or damaged, or the ids that no catalogue has.
     """
-    rows = _read_catalogs(manifest, _needed_columns(selection))
+    columns = _needed_columns(selection)
+    if manifest.segmentation_maps:
+        columns.append(SEGMENT_ID)
+    rows = _read_catalogs(manifest, columns)
     object_id = rows.pop(catalog_files.OBJECT_ID)
     if manifest.morphology_catalogs:
         rows |= _read_morphology(manifest, object_id)
-    content = digest([object_id, *rows.values()])
     core = np.isin(object_id, np.array(manifest.core_source_ids, np.int64))
     cuts = _cut(rows, selection)
     counts = _count(cuts, len(object_id))
@@ -93,14 +97,14 @@ def load_sources(manifest: Manifest, selection: SelectionConfig) -> SourceTable:
     kind[cuts["point_like"][1]] = Kind.STAR
     gone = cuts["bad_position"][1] | cuts["not_vis_detected"][1] | cuts["spurious"][1]
     masked = cuts["saturated"][1] & ~gone
-    masks = _masks(rows, masked, selection)
+    radius_arcsec = _saturated_radius(rows, masked, selection)
     if selection.excluded == "masked":
         others = (kind != Kind.GALAXY) & ~(gone | masked | cuts["bad_flux"][1])
-        radius = selection.excluded_mask_hlr * np.maximum(hlr_arcsec, selection.fallback_hlr_arcsec)
-        place = [rows["RIGHT_ASCENSION"] % 360.0, rows["DECLINATION"], radius]
-        masks = np.concatenate([masks, np.column_stack(place)[others]])
+        size = np.maximum(hlr_arcsec, selection.fallback_hlr_arcsec)
+        radius_arcsec[others] = selection.excluded_mask_hlr * size[others]
         masked |= others
     flags[masked] |= SourceFlag.MASKED
+    mask = _mask(manifest, rows, radius_arcsec)
     kept = ~(gone | masked | cuts["bad_flux"][1])
     logger.info(
         "%s: %d galaxies carry shear (%d in the core), %d more galaxies and %d stars are modelled, "
@@ -122,7 +126,7 @@ def load_sources(manifest: Manifest, selection: SelectionConfig) -> SourceTable:
         kind=kind[kept],
         is_core=core[kept],
         flags=flags[kept],
-        masks=masks,
+        mask=mask,
         cuts=counts,
         dropped={
             int(object_id[i]): Dropped(
@@ -132,7 +136,7 @@ def load_sources(manifest: Manifest, selection: SelectionConfig) -> SourceTable:
             )
             for i in np.flatnonzero(~kept)
         },
-        digest=content,
+        digest=digest([object_id, *rows.values(), *([mask.pixels] if len(mask.pixels) else [])]),
     )
 
 
@@ -245,15 +249,36 @@ def _count(cuts: dict[str, tuple[SourceFlag, NDArray[np.bool_]]], n_sources: int
     return counts
 
 
-def _masks(
-    rows: Rows, masked: NDArray[np.bool_], selection: SelectionConfig
+def _saturated_radius(
+    rows: Rows, saturated: NDArray[np.bool_], selection: SelectionConfig
 ) -> NDArray[np.float64]:
-    """Position and radius of what is masked: radius proportional to the cube root of the flux."""
-    flux = np.nan_to_num(rows["FLUX_DETECTION_TOTAL"][masked], nan=0.0, posinf=0.0, neginf=0.0)
+    """Radius in arcsec masked around each source, by the cube root of the flux; 0: nothing."""
+    flux = np.nan_to_num(rows["FLUX_DETECTION_TOTAL"], nan=0.0, posinf=0.0, neginf=0.0)
     brightness = np.maximum(flux / selection.saturated_mask_flux_ujy, 1.0)
-    radius_arcsec = selection.saturated_mask_radius_arcsec * np.cbrt(brightness)
+    return np.where(saturated, selection.saturated_mask_radius_arcsec * np.cbrt(brightness), 0.0)
+
+
+def _mask(manifest: Manifest, rows: Rows, radius_arcsec: NDArray[np.float64]) -> SkyMask:
+    """What is masked: discs of these radii and, given maps, segments.
+
+    Segments stand in for the discs, but for saturated sources: their light reaches farther.
+    """
+    masked = np.flatnonzero(radius_arcsec > 0.0)
     ra, dec = rows["RIGHT_ASCENSION"][masked] % 360.0, rows["DECLINATION"][masked]
-    return np.stack([ra, dec, radius_arcsec], axis=-1)
+    discs = np.column_stack([ra, dec, radius_arcsec[masked]])
+    if not (manifest.segmentation_maps and len(masked)):
+        return SkyMask(discs)
+    objects = segmentation.Objects(_bits(rows[SEGMENT_ID][masked]), ra, dec)
+    outlined, pixels = segmentation.outline(manifest.segmentation_maps, objects)
+    logger.info(
+        "%s: %d of %d masked objects have segments of %d pixels in all",
+        manifest.stem,
+        outlined.sum(),
+        len(masked),
+        len(pixels),
+    )
+    saturated = (_bits(rows["DET_QUALITY_FLAG"][masked]) & SATURATED_BIT) != 0
+    return SkyMask(discs[saturated | ~outlined], pixels)
 
 
 def _bits(values: NDArray[np.float64]) -> NDArray[np.int64]:

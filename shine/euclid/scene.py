@@ -140,7 +140,7 @@ class _Loader:
         psf = grid.at(blend_x, blend_y)
         if self._builder is None:
             self._builder = SceneBuilder(self._modelled(jacobian, psf, grid.oversampling))
-        weight = _without_discs(quadrant, sources.masks)
+        weight = sources.mask.applied(quadrant.weight, quadrant.wcs)
         view = QuadrantView(
             blend=blends,
             x=blend_x,
@@ -241,25 +241,6 @@ def _prefetched(files: list[QuadrantFiles], config: InferenceConfig) -> Iterator
                 upcoming = reader.submit(load_quadrant, item, config.bad_flags, config.background)
             if current is not None:
                 yield current.result()
-
-
-def _without_discs(quadrant: Quadrant, discs: np.ndarray) -> np.ndarray:
-    """The weight map with discs around the sky positions (k, 3: ra, dec, radius arcsec) at 0."""
-    if not len(discs):
-        return quadrant.weight
-    weight = quadrant.weight.copy()
-    height, width = weight.shape
-    x, y = quadrant.wcs.to_pixel(discs[:, 0], discs[:, 1])
-    known = np.isfinite(x) & np.isfinite(y)
-    x, y, discs = x[known], y[known], discs[known]
-    scale = np.sqrt(np.abs(np.linalg.det(quadrant.wcs.jacobian(x, y))))
-    for xc, yc, radius in zip(x, y, discs[:, 2] / scale, strict=True):
-        rows = slice(max(int(yc - radius), 0), max(min(int(yc + radius) + 2, height), 0))
-        columns = slice(max(int(xc - radius), 0), max(min(int(xc + radius) + 2, width), 0))
-        dy = np.arange(rows.start, rows.stop)[:, None] - yc
-        dx = np.arange(columns.start, columns.stop)[None, :] - xc
-        weight[rows, columns][dx**2 + dy**2 <= radius**2] = 0.0
-    return weight
 
 
 def _half_light_radii(sources: SourceTable) -> np.ndarray:

@@ -67,7 +67,8 @@ class SelectionConfig(BaseModel):
     excluded: Literal["modelled", "masked"] = Field(
         default="modelled",
         description="what becomes of stars and of galaxies that fail the selection: modelled along "
-        "with the others, or their pixels masked within excluded_mask_hlr; never ignored",
+        "with the others, or their pixels masked: those of their segment where the manifest has a "
+        "segmentation map, else within excluded_mask_hlr; never ignored",
     )
     excluded_mask_hlr: Positive = Field(
         default=3.0,

@@ -177,7 +177,7 @@ def test_the_workflow_reads_what_is_written(survey):
     assert len(ids) > 5
     manifest = make_manifest(survey.files.catalogues, ids)
     sources = load_sources(manifest, SelectionConfig())
-    assert len(sources.object_id) + len(sources.dropped) + len(sources.masks) == len(ids)
+    assert len(sources.object_id) + len(sources.dropped) + len(sources.mask.discs) == len(ids)
 
 
 @pytest.mark.parametrize("name", ("mock_demo.yaml", "mock_full_scale.yaml"))

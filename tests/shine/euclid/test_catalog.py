@@ -49,7 +49,7 @@ def test_good_sources_are_galaxies_in_the_manifests_order(tmp_path):
     np.testing.assert_array_equal(table.is_core, [False, True, False])
     assert (table.kind == Kind.GALAXY).all()
     assert (table.flags == 0).all()
-    assert table.masks.shape == (0, 3)
+    assert table.mask.discs.shape == (0, 3)
     assert not any(table.cuts.values())
     assert table.dropped == {}
 
@@ -102,17 +102,17 @@ def test_saturated_objects_are_masked_wider_the_brighter_they_are(load):
         FLUX_DETECTION_TOTAL={0: 8 * 150.0, 1: 10.0, 2: np.nan},
         POINT_LIKE_PROB={0: 0.99, 2: 0.99},
     )
-    np.testing.assert_allclose(table.masks[:, 2], [6.0, 3.0, 3.0])
+    np.testing.assert_allclose(table.mask.discs[:, 2], [6.0, 3.0, 3.0])
     columns = catalog_columns(3)
-    np.testing.assert_array_equal(table.masks[:, 0], columns["RIGHT_ASCENSION"])
-    np.testing.assert_array_equal(table.masks[:, 1], columns["DECLINATION"])
+    np.testing.assert_array_equal(table.mask.discs[:, 0], columns["RIGHT_ASCENSION"])
+    np.testing.assert_array_equal(table.mask.discs[:, 1], columns["DECLINATION"])
     assert len(table.object_id) == 1
     assert table.cuts["saturated"] == 3
     assert all(source.flags & SourceFlag.MASKED for source in table.dropped.values())
 
 
 def test_a_spurious_saturated_object_masks_nothing(load):
-    assert len(load(DET_QUALITY_FLAG={0: 4}, SPURIOUS_FLAG={0: 1}).masks) == 0
+    assert len(load(DET_QUALITY_FLAG={0: 4}, SPURIOUS_FLAG={0: 1}).mask.discs) == 0
 
 
 def test_blends_and_contaminated_sources_stay_selected(load):
@@ -149,7 +149,7 @@ def test_masked_integers_are_taken_for_what_they_mean(load):
     assert table.kind.tolist() == [Kind.NUISANCE, Kind.GALAXY, Kind.GALAXY]
     assert table.flags[0] == SourceFlag.QUALITY_EXCLUDED
     assert table.cuts["not_vis_detected"] == 1
-    assert len(table.masks) == 0
+    assert len(table.mask.discs) == 0
 
 
 def test_masked_floats_are_taken_for_what_they_mean(load):

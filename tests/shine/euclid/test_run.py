@@ -13,7 +13,7 @@ from astropy.io import fits
 import shine
 from shine.errors import SourceFlag, Status, SubtileFlag
 from shine.euclid import posterior
-from shine.manifest import write_manifest
+from shine.manifest import read_manifest, write_manifest
 from shine.results import provenance_of, read_shear
 from tests.shine.euclid.subtile import (
     N_GALAXIES,
@@ -260,22 +260,49 @@ def _with_companions(sky):
     return frame, {name: np.append(own[name], other[name]) for name in own}
 
 
+def _outlined(subtile, columns) -> None:
+    """Give the manifest a segmentation map, in which the companions are small discs."""
+    header = wcs_header("TAN", roll_deg=5.0)
+    labels = np.zeros((900, 900), np.int64)
+    header["CRPIX1"], header["CRPIX2"] = 100.0, 450.0
+    wcs = galsim_wcs(header)
+    rows, places = np.indices(labels.shape), []
+    for k in range(N_GALAXIES, 2 * N_GALAXIES):
+        ra, dec = columns["RIGHT_ASCENSION"][k], columns["DECLINATION"][k]
+        place = galsim.CelestialCoord(ra * galsim.degrees, dec * galsim.degrees)
+        xy = wcs.toImage(place)
+        places.append((xy.x, xy.y))
+        near = np.hypot(rows[1] - xy.x, rows[0] - xy.y) < 4.5
+        labels[near] = columns["SEGMENTATION_MAP_ID"][k]
+    assert np.min(places) > 10 and np.max(places) < 890
+    path = subtile.folder / "segments.fits"
+    fits.PrimaryHDU(labels, header).writeto(path)
+    manifest = read_manifest(subtile.manifest)
+    content = manifest.model_copy(update={"segmentation_map": str(path)})
+    write_manifest(content, subtile.manifest)
+
+
 def test_excluded_neighbours_bias_the_shear_only_where_they_are_ignored(tmp_path, sky):
     frame, columns = _with_companions(sky)
+    numbers = 102018665_000_000 + np.arange(1, 2 * N_GALAXIES + 1)
+    numbered = columns | {"SEGMENTATION_MAP_ID": numbers}
     bias = {}
     for name, catalogue, selection in (
         ("modelled", columns, "{excluded: modelled}"),
         ("masked", columns, "{excluded: masked}"),
+        ("outlined", numbered, "{excluded: masked, excluded_mask_hlr: 0.1}"),
         ("ignored", sky.columns(), "{}"),
     ):
         (tmp_path / name).mkdir()
         subtile = SubTile(tmp_path / name, sky, [frame], columns=catalogue)
         subtile.config.write_text(f"gal: {{selection: {selection}}}\n")
+        if name == "outlined":
+            _outlined(subtile, catalogue)
         shear = subtile.run()
         assert shear["N_SOURCES"] == N_GALAXIES
         bias[name] = np.hypot(shear["G1"] - SHEAR[0], shear["G2"] - SHEAR[1])
     assert bias["modelled"] < 5e-3
-    assert bias["masked"] < 0.5 * bias["ignored"]
+    assert max(bias["masked"], bias["outlined"]) < 0.5 * bias["ignored"]
     assert bias["ignored"] > 0.02
 
 
