@@ -120,7 +120,7 @@ def read_headers(path: str) -> dict[str, fits.Header]:
 
 
 def read_images(path: str, names: Sequence[str]) -> list[np.ndarray]:
-    """Read two-dimensional images by HDU name, each a new array (ny, nx) as astropy scales it.
+    """Read two-dimensional images by HDU name, each an array (ny, nx) as astropy scales it.
 
     Raises InputError naming the file and HDU if one is missing, ambiguous, damaged or no image.
     """
@@ -249,16 +249,19 @@ def _data_bytes(header: fits.Header) -> int:
 
 
 def _decode(content: bytes, is_first: bool, where: str) -> np.ndarray:
-    """Let astropy decode one HDU: as a file of its own, behind an empty primary HDU."""
-    padding = b"\0" * (-len(content) % BLOCK)
+    """Let astropy decode one HDU; what is no plain image as a file, behind an empty primary HDU."""
     require_sound_data(content, where)
-    opening = b"" if is_first else _EMPTY_PRIMARY
     try:
         with warnings.catch_warnings():
             # harmless oddities of headers; that the bytes are all there has been checked
             warnings.simplefilter("ignore", AstropyWarning)
-            with fits.open(io.BytesIO(opening + content + padding), memmap=False) as hdus:
-                image = hdus[0 if is_first else 1].data
+            if content.startswith(b"XTENSION= 'IMAGE   '"):
+                image = fits.ImageHDU.fromstring(content).data  # without a copy
+            else:
+                opening = b"" if is_first else _EMPTY_PRIMARY
+                padding = b"\0" * (-len(content) % BLOCK)
+                with fits.open(io.BytesIO(opening + content + padding), memmap=False) as hdus:
+                    image = hdus[0 if is_first else 1].data
     except DAMAGE as error:
         problem = " ".join(str(error).split())
         raise InputError(

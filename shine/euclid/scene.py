@@ -2,8 +2,6 @@
 
 import hashlib
 import logging
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -13,15 +11,14 @@ from shine.blends import Blends, enclosing_circle, find_blends
 from shine.errors import InputError, SourceFlag
 from shine.euclid import memory
 from shine.euclid.catalog import Kind, SourceTable, load_sources
-from shine.euclid.config import EuclidConfig, InferenceConfig
-from shine.euclid.data_loader import Quadrant, load_quadrant
+from shine.euclid.config import EuclidConfig
+from shine.euclid.looks import Look, Looker
 from shine.euclid.wcs import unit_vectors
-from shine.manifest import Manifest, QuadrantFiles, read_manifest
+from shine.manifest import Manifest, read_manifest
 from shine.prior_utils import CatalogueValues, SourcePrior
 from shine.profiles import PROFILES
 from shine.scene import Scene
 from shine.scene_builder import (
-    STAMP_SIZES,
     ModelledSources,
     QuadrantView,
     SceneBuilder,
@@ -81,8 +78,8 @@ def load(manifest: Manifest | Path | str, config: EuclidConfig | None = None) ->
         manifest = read_manifest(manifest)
     sources = load_sources(manifest, config.gal.selection)
     loader = _Loader(manifest, sources, config)
-    for quadrant in _prefetched(manifest.quadrants, config.inference):
-        loader.add(quadrant)
+    for look in loader.looker.look_at_all(manifest.quadrants):
+        loader.add(look)
     return loader.finish()
 
 
@@ -93,15 +90,17 @@ class _Loader:
         self._manifest = manifest
         self._sources = sources
         self._config = config
-        self._blends, self._centres = _find_blends(sources)
+        self._blends, centres = _find_blends(sources)
+        self.looker = Looker(sources, self._blends, centres, config.inference)
         self._without_psf = np.zeros(len(sources.object_id), bool)
         self._builder: SceneBuilder | None = None
         self._digests: dict[str, str] = {}
         self._display: Display | None = None
         self._n_used = 0
 
-    def add(self, quadrant: Quadrant) -> None:
-        sources = self._sources
+    def add(self, look: Look) -> None:
+        """Take over the pixels around the sources."""
+        quadrant = look.quadrant
         key = f"{quadrant.exposure}/{quadrant.name}"
         if key in self._digests:
             raise InputError(
@@ -109,53 +108,25 @@ class _Loader:
                 "count twice. Remove one of the entries."
             )
         self._digests[key] = quadrant.digest
-        if not len(sources.object_id):
-            return
-        x, y = quadrant.wcs.to_pixel(sources.ra, sources.dec)
-        height, width = quadrant.image_adu.shape
-        reach = STAMP_SIZES[-1] // 2
-        near = (x > -reach) & (x < width + reach) & (y > -reach) & (y < height + reach)
-        rows = np.flatnonzero(near)
-        logger.info("%s: %d sources, masked pixels %s", key, len(rows), quadrant.n_masked)
-        if not len(rows):
-            return
-        blends = np.unique(self._blends.blend[rows])
-        blend_x, blend_y = quadrant.wcs.to_pixel(*self._centres[blends].T)
-        known = quadrant.psf.knows(blend_x, blend_y)
-        if not known.all():
-            self._without_psf |= np.isin(self._blends.blend, blends[~known])
+        logger.info("%s: %d sources, masked pixels %s", key, len(look.rows), quadrant.n_masked)
+        if len(look.without_psf):
+            self._without_psf |= np.isin(self._blends.blend, look.without_psf)
             logger.warning(
                 "%s: %d of 81 stamps of %s are not finite or have no positive sum: %d blends near "
                 "them are not fitted to this quadrant",
                 key,
                 (~quadrant.psf.usable).sum(),
                 quadrant.psf.where,
-                (~known).sum(),
+                len(look.without_psf),
             )
-        blends, blend_x, blend_y = blends[known], blend_x[known], blend_y[known]
-        if not len(blends):
+        if look.view is None:
             return
-        jacobian = quadrant.wcs.jacobian(blend_x, blend_y)
-        grid = quadrant.psf.modelled(self._config.inference.psf, quadrant.wcs.pixel_arcsec())
-        psf = grid.at(blend_x, blend_y)
         if self._builder is None:
-            self._builder = SceneBuilder(self._modelled(jacobian, psf, grid.oversampling))
-        weight = sources.mask.applied(quadrant.weight, quadrant.wcs)
-        view = QuadrantView(
-            blend=blends,
-            x=blend_x,
-            y=blend_y,
-            source_xy=np.column_stack([x, y]),
-            jacobian=jacobian,
-            psf=psf,
-            psf_oversampling=grid.oversampling,
-            adu_per_ujy=quadrant.adu_per_ujy,
-            exposure=quadrant.exposure,
-        )
-        place = self._builder.add_quadrant(quadrant.image_adu, weight, view)
+            self._builder = SceneBuilder(self._modelled(look.view))
+        place = self._builder.add_quadrant(quadrant.image_adu, look.weight, look.view)
         if (place >= 0).any():
             self._n_used += 1
-            self._keep_for_display(quadrant, weight, place, (rows, x[rows], y[rows]))
+            self._keep_for_display(look, place)
 
     def finish(self) -> ExposureSet:
         n = len(self._sources.object_id)
@@ -179,9 +150,7 @@ class _Loader:
         prior = _prior(self._sources, exposures.used, bucket(n), self._config)
         return replace(exposures, scene=self._builder.build(), prior=prior)
 
-    def _modelled(
-        self, jacobian: np.ndarray, psf: np.ndarray, oversampling: int
-    ) -> ModelledSources:
+    def _modelled(self, view: QuadrantView) -> ModelledSources:
         """What is drawn where, on stamps that keep all but a little of each source's light.
 
         The radii of profile and PSF add in quadrature; the pixel scale and PSF are those of the
@@ -192,14 +161,16 @@ class _Loader:
         outside = self._config.inference.stamp_light_outside
         profile = gal.profile.type
         index = np.full(len(sources.object_id), getattr(gal.profile, "index", 0.0))
-        scale = np.sqrt(np.abs(np.linalg.det(jacobian))).mean()
+        scale = np.sqrt(np.abs(np.linalg.det(view.jacobian))).mean()
         light = PROFILES[profile].light_radius(outside, index) * _half_light_radii(sources)
-        radius = np.hypot(light / scale, _psf_radius(psf, outside) / oversampling)
+        psf_radius = _psf_radius(view.psf, outside) / view.psf_oversampling
+        radius = np.hypot(light / scale, psf_radius)
         position = _positions_arcsec(sources) / scale
         around = [enclosing_circle(position[rows], radius[rows])[1] for rows in self._blends.rows()]
         stamp_size, slots = choose_stamps(np.array(around), self._blends.slots)
         memory.require(
-            memory.estimate_mb(self._manifest, stamp_size, oversampling), self._manifest.stem
+            memory.estimate_mb(self._manifest, stamp_size, view.psf_oversampling),
+            self._manifest.stem,
         )
         return ModelledSources(
             members=self._blends.members,
@@ -209,18 +180,18 @@ class _Loader:
             profile_index=index,
         )
 
-    def _keep_for_display(self, quadrant, weight, place, positions) -> None:
+    def _keep_for_display(self, look: Look, place: np.ndarray) -> None:
         """Keep the quadrant that sees most core sources."""
-        rows, x, y = positions
         height, width = place.shape
-        inside = (x > 0) & (x < width) & (y > 0) & (y < height) & self._sources.is_core[rows]
+        inside = (look.x > 0) & (look.x < width) & (look.y > 0) & (look.y < height)
+        inside &= self._sources.is_core[look.rows]
         if self._display is None or inside.sum() > len(self._display.core_xy):
             self._display = Display(
-                name=f"{quadrant.exposure} {quadrant.name}",
-                image_adu=quadrant.image_adu,
-                weight=weight,
+                name=f"{look.quadrant.exposure} {look.quadrant.name}",
+                image_adu=look.quadrant.image_adu,
+                weight=look.weight,
                 place=place,
-                core_xy=np.column_stack([x[inside], y[inside]]),
+                core_xy=np.column_stack([look.x[inside], look.y[inside]]),
             )
 
 
@@ -228,19 +199,6 @@ def combined_digest(digests: dict[str, str]) -> str:
     """One digest of all quadrants' digests, whatever their order."""
     text = "\n".join(f"{key} {digests[key]}" for key in sorted(digests))
     return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
-
-
-def _prefetched(files: list[QuadrantFiles], config: InferenceConfig) -> Iterator[Quadrant]:
-    """Quadrants in order, the next being read while one is worked on."""
-    with ThreadPoolExecutor(max_workers=1) as reader:
-        upcoming = None
-        for item in [*files, None]:
-            current = upcoming
-            upcoming = None
-            if item:
-                upcoming = reader.submit(load_quadrant, item, config.bad_flags, config.background)
-            if current is not None:
-                yield current.result()
 
 
 def _half_light_radii(sources: SourceTable) -> np.ndarray:
