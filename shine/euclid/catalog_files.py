@@ -40,8 +40,7 @@ def _read_fits(
     path: str, stream: BinaryIO, columns: Sequence[str], wanted_ids: NDArray[np.int64]
 ) -> dict[str, NDArray]:
     where = f"{path}[1]"
-    if len(fits_files.list_hdus(path)) < 2:  # also refuses a truncated file
-        raise InputError(explain(path, "no extension", "a table in HDU 1", _CHECK))
+    fits_files.require_sound_table(path)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", AstropyWarning)

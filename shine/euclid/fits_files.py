@@ -24,8 +24,8 @@ from astropy.io import fits
 from astropy.utils.exceptions import AstropyWarning
 
 from shine.errors import InputError, explain
-from shine.euclid.fits_sums import require_sound_data, require_sound_header
-from shine.storage import FETCH_AGAIN, StoredFile, Version, open_file, version
+from shine.euclid.fits_sums import require_sound_data, require_sound_header, require_sum
+from shine.storage import CHUNK_BYTES, FETCH_AGAIN, StoredFile, Version, open_file, version
 
 __all__ = [
     "DAMAGE",
@@ -37,6 +37,7 @@ __all__ = [
     "read_header",
     "read_headers",
     "read_images",
+    "require_sound_table",
     "shorten",
     "version",
 ]
@@ -131,6 +132,24 @@ def read_images(path: str, names: Sequence[str]) -> list[np.ndarray]:
         _decode(content, is_first=hdu.start == 0, where=f"{path}[{name}]")
         for content, hdu, name in zip(contents, hdus, names, strict=True)
     ]
+
+
+def require_sound_table(path: str) -> None:
+    """Refuse a file without an extension, or whose first one's data differ from their DATASUM.
+
+    The data are read part by part. Raises InputError.
+    """
+    with open_file(path) as file:
+        hdus = _list_hdus(file.path, file.version)
+        if len(hdus) < 2:
+            raise InputError(explain(path, "no extension", "a table in HDU 1", FETCH_AGAIN))
+        header, start = _header_at(file, hdus[1].start)
+        end = hdus[1].start + hdus[1].length
+        parts = (
+            file.read([(place, min(CHUNK_BYTES, end - place))])[0]
+            for place in range(start, end, CHUNK_BYTES)
+        )
+        require_sum(header, parts, f"{path}[1]")
 
 
 def hdu_names(path: str) -> list[str]:

@@ -7,6 +7,7 @@ Files without the keys CHECKSUM and DATASUM are taken as they are. FITS standard
 from __future__ import annotations
 
 import io
+from collections.abc import Iterable
 
 import numpy as np
 from astropy.io import fits
@@ -40,9 +41,18 @@ def require_sound_data(content: bytes, where: str) -> None:
     """
     stream = io.BytesIO(content)
     header = fits.Header.fromfile(stream)
+    require_sum(header, [memoryview(content)[stream.tell() :]], where)
+
+
+def require_sum(header: fits.Header, parts: Iterable[bytes | memoryview], where: str) -> None:
+    """Refuse data that differ from the header's DATASUM; raises `InputError`.
+
+    The data come in parts, each but the last of a multiple of four bytes; they are not looked at
+    if the header has no sum.
+    """
     if "DATASUM" not in header:
         return
-    total = _sum(memoryview(content)[stream.tell() :])
+    total = _folded(sum(map(_sum, parts)))
     # two ways to write zero
     if (total or ALL_ONES) != (_number(header["DATASUM"], where) or ALL_ONES):
         found = f"damaged data (DATASUM {total})"

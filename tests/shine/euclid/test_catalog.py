@@ -335,6 +335,21 @@ def test_damaged_and_missing_catalogues_are_named(tmp_path, kind):
         load_sources(manifest, DEFAULTS)
 
 
+def test_a_table_that_differs_from_its_sum_is_named(tmp_path):
+    columns = catalog_columns(500)
+    path = write_catalog(tmp_path / "a.fits", columns)
+    with fits.open(path) as hdus:
+        hdus.writeto(tmp_path / "b.fits", checksum=True)
+    manifest = make_manifest([tmp_path / "b.fits"], columns["OBJECT_ID"])
+    assert len(load_sources(manifest, DEFAULTS).object_id) == 500
+    content = bytearray((tmp_path / "b.fits").read_bytes())
+    flux = content.rindex(columns["FLUX_DETECTION_TOTAL"][400:401].astype(">f8").tobytes())
+    content[flux + 1] ^= 1  # another flux, as good as any
+    (tmp_path / "b.fits").write_bytes(content)
+    with pytest.raises(InputError, match=r"b.fits\[1\]: found damaged data \(DATASUM"):
+        load_sources(manifest, DEFAULTS)
+
+
 def test_no_source_is_a_valid_answer(load, tmp_path):
     table = load(n=3, VIS_DET={0: 0, 1: 0, 2: 0})
     assert len(table.object_id) == 0
