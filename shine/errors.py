@@ -65,6 +65,8 @@ def list_problems(validation_error: _ValidationError) -> str:
             problems.append(f"{key}: unknown key")
         elif error["type"] == "missing":
             problems.append(f"{key}: required key is missing")
+        elif error["type"] == "secret":
+            problems.append(f"{key}: {error['msg']}")
         else:
             found = repr(error["input"])
             shown = found if len(found) <= 80 else found[:77] + "..."

@@ -1,8 +1,9 @@
 """Reading objects of an S3 store by byte ranges, and listing them.
 
-Credentials come from where botocore looks for them (environment, profiles, the machine's role);
-without any, reading is anonymous, as public buckets allow. They are asked for anew whenever the
-environment changes, and no message, log or file of this package holds them.
+Credentials come from where botocore looks for them (environment, profiles, the machine's role),
+unless `shine.s3_settings` names a profile; without any, reading is anonymous, as public buckets
+allow. They are asked for anew whenever the environment changes, and no message, log or file of this
+package holds them.
 """
 
 from __future__ import annotations
@@ -21,7 +22,9 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from shine.errors import InputError, explain
+from shine.s3_cache import through_cache
 from shine.s3_errors import EmptyObjectError, explained
+from shine.s3_settings import S3Settings
 from shine.storage import Range, Version
 
 logger = logging.getLogger(__name__)
@@ -87,7 +90,12 @@ class S3File:
         return [_cut(parts, start, end) for start, end in ends]
 
     def _get_part(self, span: tuple[int, int]) -> bytes:
-        return _get(self.path, f"bytes={span[0]}-{span[1] - 1}", IfMatch=f'"{self.etag}"')[1]
+        start, end = span
+        return through_cache(
+            (self.path, self.version, span),
+            end - start,
+            lambda: _get(self.path, f"bytes={start}-{end - 1}", IfMatch=f'"{self.etag}"')[1],
+        )
 
 
 def list_objects(prefix: str) -> Iterator[StoredObject]:
@@ -206,28 +214,32 @@ def _get(uri: str, span: str, **conditions: str) -> tuple[dict[str, Any], bytes]
 
 @functools.lru_cache(maxsize=1)
 def _client(surroundings: str) -> Any:
-    """A client of the object store; anonymous if there are no credentials."""
+    """A client of the object store; anonymous if there are no credentials or none are wanted."""
     import boto3
     from botocore import UNSIGNED
     from botocore.config import Config
 
-    session = boto3.session.Session()
-    credentials = session.get_credentials()
-    settings: dict[str, Any] = {
+    settings = S3Settings.from_environment()
+    # a profile that is named here goes before keys in the environment, unlike AWS_PROFILE
+    session = boto3.session.Session(profile_name=settings.profile)
+    credentials = None if settings.anonymous else session.get_credentials()
+    options: dict[str, Any] = {
         "retries": {"mode": "adaptive"},
         "max_pool_connections": CONNECTIONS,
     }
     if credentials is None:
-        logger.info("no credentials found for s3://: reading anonymously")
-        settings["signature_version"] = UNSIGNED
+        reason = "no credentials wanted" if settings.anonymous else "no credentials found"
+        logger.info("%s for s3://: reading anonymously", reason)
+        options["signature_version"] = UNSIGNED
     else:
         logger.info("credentials for s3:// by method %s", credentials.method)
-    return session.client("s3", config=Config(**settings))
+    return session.client("s3", endpoint_url=settings.endpoint_url, config=Config(**options))
 
 
 def _surroundings() -> str:
     """Changes with everything that credentials and endpoints can come from, and tells nothing."""
-    variables = sorted(item for item in os.environ.items() if item[0].startswith("AWS_"))
+    names = ("AWS_", "SHINE_S3_")
+    variables = sorted(item for item in os.environ.items() if item[0].startswith(names))
     files = []
     for name, default in (
         ("AWS_SHARED_CREDENTIALS_FILE", "~/.aws/credentials"),

@@ -8,8 +8,10 @@ from contextlib import contextmanager
 from shine.errors import InputError, explain
 
 CREDENTIALS = (
-    "Check AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE, in the environment."
+    "Check AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE, in the environment, "
+    "and profile and anonymous in data.s3 of the workflow's configuration."
 )
+ENDPOINT = "AWS_ENDPOINT_URL (or data.s3.endpoint_url)"
 DENIALS = {
     "403",
     "AccessDenied",
@@ -54,12 +56,12 @@ def explained(uri: str) -> Iterator[None]:
     except network as error:
         found, action = (
             f"no answer ({type(error).__name__})",
-            "Check the network, AWS_ENDPOINT_URL.",
+            f"Check the network and {ENDPOINT}.",
         )
         raise InputError(explain(uri, found, "an answer of the object store", action)) from None
     except (exceptions.BotoCoreError, ValueError) as error:
         found = f"unusable settings ({type(error).__name__})"
-        action = f"{CREDENTIALS} Check AWS_ENDPOINT_URL, too."
+        action = f"{CREDENTIALS} Check {ENDPOINT}, too."
         raise InputError(explain(uri, found, "access to the object store", action)) from None
 
 
@@ -69,7 +71,7 @@ def _refusal(uri: str, code: str) -> InputError:
         action = "Fetch the file, or correct its URI in the manifest."
         return InputError(explain(uri, "no such object", "a readable object", action))
     if code == "NoSuchBucket":
-        action = "Correct the bucket's name, or AWS_ENDPOINT_URL if it is in another store."
+        action = f"Correct the bucket's name or, if it is in another store, {ENDPOINT}."
         return InputError(explain(uri, "no such bucket", "a readable object", action))
     if code == "PreconditionFailed":
         found = "another object than a moment ago"

@@ -57,6 +57,24 @@ def test_a_wrong_key_is_named_with_its_path(tmp_path, change, key):
         load_config(path)
 
 
+def test_a_secret_in_the_endpoint_is_refused_and_not_repeated():
+    data = {"survey": "s3://bucket/x", "s3": {"endpoint_url": "https://me:password@host"}}
+    with pytest.raises(ConfigurationError, match=r"data\.s3\.endpoint_url: found a URL") as caught:
+        load_config(SMALLEST | {"data": data})
+    assert "me:password" not in str(caught.value) + str(caught.value.__cause__)
+
+
+def test_how_the_survey_is_read_is_no_part_of_shines_configuration(tmp_path):
+    digests = []
+    for s3 in ({}, {"anonymous": True, "cache_folder": "parts"}):
+        path = tmp_path / "config.yaml"
+        data = SMALLEST["data"] | {"s3": s3}
+        path.write_text(yaml.safe_dump(SMALLEST | {"data": data}))
+        write_shine_config(str(path), tmp_path / "shine.yaml")
+        digests.append((tmp_path / "shine.yaml").read_bytes())
+    assert digests[0] == digests[1]
+
+
 def test_a_missing_file_and_bad_yaml_are_named(tmp_path):
     with pytest.raises(ConfigurationError, match=r"nowhere\.yaml: cannot read"):
         load_config(tmp_path / "nowhere.yaml")

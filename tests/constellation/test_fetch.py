@@ -16,6 +16,7 @@ from constellation.run_layout import Run
 from constellation.survey_files import list_catalogues, list_exposure_files
 from shine.errors import ConfigurationError, InputError
 from shine.s3 import S3File
+from shine.s3_settings import VARIABLES
 from tests.servers.proxy import proxy_of
 
 from .fake_survey import catalogue_name
@@ -47,6 +48,18 @@ def test_the_folder_is_the_part_of_the_survey_that_the_tile_needs(planned, capsy
         assert (Path("local") / name).read_bytes() == (Path("data") / name).read_bytes()
     assert len(list_exposure_files(Path("local"))) == 6
     subprocess.run(["sha256sum", "--check", "--strict", CHECKSUMS], cwd="local", check=True)
+
+
+def test_the_configuration_says_how_to_read_the_survey(planned, survey, monkeypatch, capsys):
+    config = yaml.safe_load(Path("config.yaml").read_text())
+    config["data"]["s3"] = {"endpoint_url": survey.endpoint, "cache_folder": "parts"}
+    Path("config.yaml").write_text(yaml.safe_dump(config))
+    for variable in VARIABLES.values():
+        monkeypatch.setenv(variable, "")  # what the command exports is undone
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
+    assert main(OPTIONS) == 0
+    assert "local: 7 files, 7 of them copied now" in capsys.readouterr().out
+    assert not Path("parts").exists()  # the copies are on the disk already
 
 
 def test_what_is_there_in_its_version_is_not_copied_again(planned, survey, capsys, monkeypatch):

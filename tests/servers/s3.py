@@ -64,7 +64,7 @@ class S3Server:
 
     def use(self, monkeypatch: Any, environment: dict[str, str] | None = None) -> None:
         """Let this process find the server, with its credentials unless told otherwise."""
-        for name in [name for name in os.environ if name.startswith("AWS_")]:
+        for name in [name for name in os.environ if name.startswith(("AWS_", "SHINE_S3_"))]:
             monkeypatch.delenv(name)
         for name, value in (self.environment() if environment is None else environment).items():
             monkeypatch.setenv(name, value)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 from typing import Any
 
 import pyarrow as pa
@@ -53,7 +54,11 @@ def test_planning_lists_the_survey_and_asks_for_none_of_its_files(project, s3, m
 
 def test_results_go_to_s3_and_are_merged_there(project, s3, finished):
     options = ("--default-storage-provider", "s3", "--default-storage-prefix", s3.uri(RUN))
-    printed = project.run(*options)
+    with proxy_of(s3) as proxy:
+        project.change("data", s3={"endpoint_url": proxy.server.endpoint, "cache_folder": "parts"})
+        printed = project.run(*options)
+    check_settings(proxy.requests, project)
+    project.change("data", s3={})  # which makes nothing run again
     stored = s3.objects(f"{RUN}/")
     check_tables(stored, finished)
     assert stored[f"{RUN}/results/summary/summary.txt"].decode() in printed
@@ -86,6 +91,15 @@ def test_results_go_to_s3_and_are_merged_there(project, s3, finished):
     texts = [printed.encode(), *files.values(), *stored.values(), *stored_now.values()]
     texts += [repr(read(content).schema.metadata).encode() for content in parquets(stored).values()]
     assert not [text for text in texts if any(key in text for key in keys)]
+
+
+def check_settings(requests: list[str], project: Project) -> None:
+    """The configuration's endpoint served the whole survey, and nothing of the results."""
+    asked = {kind for request in requests for kind in re.findall(rf"/{SURVEY}/(\w+)/", request)}
+    assert asked == {"VIS", "PSF", "MER"}
+    about_results = re.compile(rf"^PUT|/{RUN}/|prefix={RUN}\b")
+    assert not [request for request in requests if about_results.search(request)]
+    assert list(project.folder.glob("parts/*/*.s3part"))
 
 
 def check_tables(stored: dict[str, bytes], finished: Project) -> None:

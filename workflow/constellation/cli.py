@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import logging
+import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -126,8 +127,11 @@ def _describe_fetch(command: argparse.ArgumentParser) -> None:
 def _fetch(options: argparse.Namespace) -> None:
     from constellation.fetch import CHECKSUMS, fetch, list_files
     from constellation.run_layout import Run
+    from shine.s3_settings import VARIABLES
 
     run = Run.from_config(options.config)
+    run.config.data.s3.export()
+    os.environ.pop(VARIABLES["cache_folder"], None)  # the copies are kept: once is enough
     uris = list_files(run, options.tile)
     fetched = fetch(uris, str(run.config.data.survey), options.output)
     _say(

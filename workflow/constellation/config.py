@@ -27,6 +27,7 @@ from pydantic import (
 from shine.atomic import write_atomically
 from shine.errors import ConfigurationError, list_problems
 from shine.euclid.config import GalConfig, InferenceConfig
+from shine.s3_settings import S3Settings
 from shine.yaml_files import read_yaml
 
 GridSize = Annotated[int, Field(ge=1, le=128)]  # rows and columns are int8 in the results
@@ -39,7 +40,8 @@ Model = TypeVar("Model", bound=BaseModel)
 class Section(BaseModel):
     """A frozen model that refuses unknown keys."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    # `list_problems` tells what was found, but for secrets
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
 
 
 class Area(Section):
@@ -82,6 +84,7 @@ class DataConfig(Section):
     exposure_kinds: Annotated[tuple[PositiveInt, ...], Field(min_length=1)] = Field(
         (1,), description="kinds of exposure to use, by the digit in the file name (1: nominal)"
     )
+    s3: S3Settings = S3Settings()
 
     @field_validator("survey", mode="before")
     @classmethod

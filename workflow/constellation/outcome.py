@@ -12,6 +12,7 @@ from pathlib import Path
 from constellation.plan import SubTile
 from shine import s3
 from shine.errors import InputError
+from shine.s3_settings import set_aside
 from shine.storage import is_remote, open_file
 
 # what an exit status asks of the operator; shine.errors has the same numbers
@@ -64,7 +65,8 @@ class Results:
 def tell(describe: Callable[..., list[str]], results: Results, *more: object) -> None:
     """Print what `describe(results, *more)` returns, or why it cannot be told."""
     try:
-        lines = describe(results, *more)
+        with set_aside():  # it is the survey that they are about
+            lines = describe(results, *more)
     except InputError as error:
         lines = [f"No report of this run: {error}"]
     sys.stdout.writelines(f"{line}\n" for line in lines)

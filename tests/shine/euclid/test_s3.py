@@ -53,7 +53,7 @@ def uploaded(store: S3Server, path: Path) -> str:
 def all_uploaded(store: S3Server, files: QuadrantFiles) -> QuadrantFiles:
     """The same files in S3."""
     paths = {name: getattr(files, name) for name in QuadrantFiles.model_fields if "path" in name}
-    return files.model_copy(update={k: uploaded(store, Path(p)) for k, p in paths.items()})
+    return files.model_copy(update={k: uploaded(store, Path(p)) for k, p in paths.items() if p})
 
 
 def many_hdus(path: Path, n_quadrants: int = 144, side: int = 40, n_cards: int = 90) -> Path:
