@@ -21,7 +21,8 @@ Bad input is flagged where it is, and never becomes a NaN or a silent zero of th
 Conventions: {CONVENTIONS}.
 
 The metadata of every file hold the git commit, package versions, configuration hash, input hashes
-and seed that it depends on; those of every column its unit and a line of description. What differs
+and seed that it depends on, and under `left_out` how many sources each cut took and how many pixels
+were masked and why; those of every column its unit and a line of description. What differs
 from run to run (times, memory, host, the solver's history) is in `.run.json` beside them.
 """
 

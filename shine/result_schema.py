@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from shine.errors import ResultError
 
-SCHEMA_VERSION = "3"
+SCHEMA_VERSION = "4"
 PARAMETERS = ("FLUX", "HALF_LIGHT_RADIUS", "E1", "E2", "OFFSET_U", "OFFSET_V")
 N_COVARIANCE = len(PARAMETERS) * (len(PARAMETERS) + 1) // 2
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from numpy.typing import ArrayLike, NDArray
 from shine.atomic import write_atomically
 from shine.errors import InputError, ResultError, Status, explain
 from shine.provenance import Provenance
+from shine.result_records import RunRecord, SampleColumns, ShearResult, SourceResults
 from shine.result_schema import (
     CONVENTIONS,
     LOG_WEIGHT_STEPS,
@@ -35,6 +36,7 @@ from shine.result_schema import (
     arrow_array,
 )
 
+LEFT_OUT = "left_out"  # {"sources": {cut: n}, "pixels": {reason: n}} as JSON
 _METADATA_KEYS = (
     "schema_version",
     "conventions",
@@ -44,98 +46,9 @@ _METADATA_KEYS = (
     "config_hash",
     "input_hashes",
     "seed",
+    LEFT_OUT,
 )
 _RUN_AGAIN = "Run this sub-tile again."
-
-
-@dataclass(frozen=True)
-class ShearResult:
-    """The shear of one sub-tile; units and meanings: `shine.result_schema.SHEAR_COLUMNS`.
-
-    None stands for a missing value. The shear, its errors and covariance come together, and only
-    with status OK or NOT_CONVERGED.
-    """
-
-    tile_id: int
-    subtile_row: int
-    subtile_col: int
-    ra_deg: float
-    dec_deg: float
-    method: str
-    status: Status = Status.NOT_ATTEMPTED
-    flags: int = 0
-    g1: float | None = None
-    g2: float | None = None
-    g1_err: float | None = None
-    g2_err: float | None = None
-    g1g2_cov: float | None = None
-    n_sources: int = 0
-    convergence: float | None = None
-    n_modelled: int = 0
-    n_quadrants: int = 0
-    n_pixels: int = 0
-    chi2: float | None = None
-    ellipticity_sigma: float | None = None
-    ellipticity_sigma_err: float | None = None
-
-
-@dataclass(frozen=True)
-class SampleColumns:
-    """K samples of each of n sources; a source without any has no finite weight."""
-
-    shape: NDArray[np.complexfloating]  # (n, K) observed s1 + i s2
-    log_weight: NDArray[np.floating]  # (n, K)
-    effective: NDArray[np.floating]  # (n,) effective number of samples
-
-
-@dataclass(frozen=True)
-class SourceResults:
-    """The core sources of one sub-tile, one entry per source in every array.
-
-    Units and meanings: `shine.result_schema.SOURCE_COLUMNS`. NaN stands for a missing value, and
-    so do masked entries of a masked array. The errors in the file are the roots of the
-    covariance's diagonal.
-    """
-
-    object_id: ArrayLike
-    ra_deg: ArrayLike
-    dec_deg: ArrayLike
-    kind: ArrayLike
-    parameters: ArrayLike  # (n, 6) in the order of PARAMETERS
-    covariance: ArrayLike  # (n, 6, 6)
-    chi2: ArrayLike
-    n_pixels: ArrayLike
-    n_exposures: ArrayLike
-    flags: ArrayLike
-    blend: ArrayLike
-    samples: SampleColumns | None = None
-
-    @classmethod
-    def empty(cls) -> SourceResults:
-        """No source at all."""
-        none, n = np.zeros(0), len(PARAMETERS)
-        return cls(
-            object_id=none,
-            ra_deg=none,
-            dec_deg=none,
-            kind=none,
-            parameters=np.zeros((0, n)),
-            covariance=np.zeros((0, n, n)),
-            chi2=none,
-            n_pixels=none,
-            n_exposures=none,
-            flags=none,
-            blend=none,
-        )
-
-
-@dataclass(frozen=True)
-class RunRecord:
-    """What a result depends on, and what this run measured (JSON values, for the record only)."""
-
-    provenance: Provenance
-    measurements: Mapping[str, Any] = field(default_factory=dict)
-    input_versions: Mapping[str, Any] = field(default_factory=dict)  # file -> size, time or tag
 
 
 def write_results(
@@ -150,10 +63,12 @@ def write_results(
     Each file appears at once, the shear last, so that it vouches for the others. Raises
     ResultError, before anything is written, if a value breaks the schema.
     """
-    shear_bytes = _to_bytes(_shear_table(shear), run_record.provenance)
-    source_bytes = _to_bytes(_source_table(sources, shear), run_record.provenance)
+    left_out = json.dumps({kind: dict(n) for kind, n in run_record.left_out.items()})
+    shear_bytes = _to_bytes(_shear_table(shear), run_record.provenance, left_out)
+    source_bytes = _to_bytes(_source_table(sources, shear), run_record.provenance, left_out)
     record = {
         "provenance": asdict(run_record.provenance),
+        LEFT_OUT: json.loads(left_out),
         "measurements": dict(run_record.measurements),
         "input_versions": dict(run_record.input_versions),
     }
@@ -177,8 +92,9 @@ def restamp(shear_path: Path, git_commit: str) -> None:
     sources, shear = read_sources(sources_path), read_shear(shear_path)
     provenance = replace(provenance_of(shear), git_commit=git_commit)
     # the schemas as they were written: reading renames the items of lists
-    source_bytes = _to_bytes(sources.cast(SOURCE_SCHEMA), provenance)
-    shear_bytes = _to_bytes(shear.cast(SHEAR_SCHEMA), provenance)
+    left_out = shear.schema.metadata[LEFT_OUT.encode()].decode()
+    source_bytes = _to_bytes(sources.cast(SOURCE_SCHEMA), provenance, left_out)
+    shear_bytes = _to_bytes(shear.cast(SHEAR_SCHEMA), provenance, left_out)
     write_atomically(sources_path, source_bytes)
     write_atomically(record_path, to_json(record))
     write_atomically(shear_path, shear_bytes)
@@ -309,7 +225,7 @@ def _attribute(column: Column) -> str:
     return {"RA": "ra_deg", "DEC": "dec_deg"}.get(column.name, column.name.lower())
 
 
-def _to_bytes(table: pa.Table, provenance: Provenance) -> bytes:
+def _to_bytes(table: pa.Table, provenance: Provenance, left_out: str) -> bytes:
     metadata = {
         "schema_version": SCHEMA_VERSION,
         "conventions": CONVENTIONS,
@@ -319,6 +235,7 @@ def _to_bytes(table: pa.Table, provenance: Provenance) -> bytes:
         "config_hash": provenance.config_hash,
         "input_hashes": json.dumps(provenance.input_hashes, sort_keys=True),
         "seed": str(provenance.seed),
+        LEFT_OUT: left_out,
     }
     sink = pa.BufferOutputStream()
     # every option that shapes the bytes is spelt out, so that a new default cannot change them

@@ -18,7 +18,7 @@ from shine.euclid.catalog import Kind
 from shine.euclid.config import EuclidConfig
 from shine.euclid.scene import ExposureSet
 from shine.inference import warm_up
-from shine.results import SampleColumns, ShearResult, SourceResults
+from shine.result_records import SampleColumns, ShearResult, SourceResults
 
 logger = logging.getLogger(__name__)
 

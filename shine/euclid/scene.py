@@ -2,6 +2,7 @@
 
 import hashlib
 import logging
+from collections import Counter
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -60,6 +61,7 @@ class ExposureSet:
     n_exposures: np.ndarray  # (n,) exposures with a usable pixel of each source
     n_quadrants_used: int
     digests: dict[str, str]  # quadrant -> digest of what was read
+    left_out: dict[str, dict[str, int]]  # sources by cut, pixels of all quadrants by reason
     display: Display | None
 
     @property
@@ -95,6 +97,7 @@ class _Loader:
         self._without_psf = np.zeros(len(sources.object_id), bool)
         self._builder: SceneBuilder | None = None
         self._digests: dict[str, str] = {}
+        self._n_masked: Counter[str] = Counter()
         self._display: Display | None = None
         self._n_used = 0
 
@@ -108,6 +111,7 @@ class _Loader:
                 "count twice. Remove one of the entries."
             )
         self._digests[key] = quadrant.digest
+        self._n_masked.update(quadrant.n_masked)
         logger.info("%s: %d sources, masked pixels %s", key, len(look.rows), quadrant.n_masked)
         if len(look.without_psf):
             self._without_psf |= np.isin(self._blends.blend, look.without_psf)
@@ -143,6 +147,7 @@ class _Loader:
             n_exposures=seen,
             n_quadrants_used=self._n_used,
             digests=self._digests,
+            left_out={"sources": self._sources.cuts, "pixels": dict(self._n_masked)},
             display=self._display,
         )
         if not exposures.used.any():

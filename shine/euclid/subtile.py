@@ -18,8 +18,8 @@ from shine.euclid.posterior import Posterior
 from shine.euclid.scene import ExposureSet, load
 from shine.manifest import Manifest, read_manifest
 from shine.provenance import Provenance, collect, digest
+from shine.result_records import RunRecord
 from shine.results import (
-    RunRecord,
     provenance_of,
     read_shear,
     read_sources,
@@ -68,7 +68,6 @@ def run_subtile(manifest_path: Path | str, config_path: Path | str, output_dir: 
         "peak_rss_mb": memory.peak_mb(),
         "host": platform.node(),
         "device": str(jax.devices()[0].device_kind),
-        "cuts": exposures.sources.cuts,
     }
     if answer.estimate is not None:
         measurements["history"] = asdict(answer.estimate.history)
@@ -83,7 +82,7 @@ def run_subtile(manifest_path: Path | str, config_path: Path | str, output_dir: 
         manifest.stem,
         posterior.shear_result(exposures, answer, config.inference.method),
         posterior.source_results(exposures, answer),
-        RunRecord(provenance, measurements, versions),
+        RunRecord(provenance, measurements, versions, exposures.left_out),
     )
     checkpoint.unlink(missing_ok=True)
     _report(answer, exposures, result)

@@ -14,7 +14,8 @@ from constellation.plan import SubTile
 from shine.errors import Status
 from shine.euclid.catalog import Kind
 from shine.provenance import Provenance
-from shine.results import RunRecord, ShearResult, SourceResults, write_results
+from shine.result_records import RunRecord, ShearResult, SourceResults
+from shine.results import write_results
 
 SHEAR = {"g1": 0.03, "g2": -0.02, "g1_err": 0.01, "g2_err": 0.02, "g1g2_cov": 1e-5}
 MEASUREMENTS = {
@@ -62,7 +63,9 @@ class Result:
             n_sources=sum(kind is Kind.GALAXY for kind in self.kinds.values()),
             **self.shear,
         )
-        record = RunRecord(Provenance(**(known | self.provenance)), MEASUREMENTS)
+        left_out = {"sources": {"spurious": 2, "low_snr": 0}, "pixels": {"flagged": 30}}
+        provenance = Provenance(**(known | self.provenance))
+        record = RunRecord(provenance, MEASUREMENTS, left_out=left_out)
         return write_results(folder, stem or self.subtile.stem, shear, self._sources(), record)
 
     def _sources(self) -> SourceResults:

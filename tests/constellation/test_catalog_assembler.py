@@ -110,6 +110,15 @@ def test_common_metadata_stays_and_what_differs_becomes_a_list(folder):
     assert what == "3 results" and len(digest) == 64
 
 
+def test_what_was_left_out_is_added_up(tmp_path):
+    for tile in (11, 12):
+        results = [Result(SubTile(tile, 0, col)) for col in range(3)]
+        tile_catalogue(results, tmp_path).write(tmp_path, str(tile))
+    metadata = merge_tiles([11, 12], tmp_path).sources.schema.metadata
+    expected = {"sources": {"spurious": 12, "low_snr": 0}, "pixels": {"flagged": 180}}
+    assert json.loads(metadata[b"left_out"]) == expected
+
+
 def test_the_digest_of_the_inputs_follows_each_of_them(folder):
     hashes = []
     for manifest in ("1", "2"):

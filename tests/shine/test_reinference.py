@@ -9,12 +9,9 @@ import shine
 from shine import provenance
 from shine.errors import InputError, Status
 from shine.population import ShapePrior, ShapeSamples, infer_shear
+from shine.result_records import RunRecord, SampleColumns, ShearResult, SourceResults
 from shine.result_schema import PARAMETERS
 from shine.results import (
-    RunRecord,
-    SampleColumns,
-    ShearResult,
-    SourceResults,
     read_sources,
     write_results,
 )

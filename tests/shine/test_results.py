@@ -11,11 +11,9 @@ import pytest
 
 from shine import provenance
 from shine.errors import InputError, ResultError, SourceFlag, Status, SubtileFlag, meanings
+from shine.result_records import RunRecord, ShearResult, SourceResults
 from shine.result_schema import PARAMETERS
 from shine.results import (
-    RunRecord,
-    ShearResult,
-    SourceResults,
     provenance_of,
     read_shear,
     read_sources,

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from constellation.tables import read_table, write_table
 from shine.errors import InputError, Status, explain
 from shine.provenance import digest
 from shine.result_schema import SHEAR_SCHEMA, SOURCE_SCHEMA
-from shine.results import read_shear, read_sources
+from shine.results import LEFT_OUT, read_shear, read_sources
 
 KEY = ("TILE_ID", "SUBTILE_ROW", "SUBTILE_COL")
 PROVENANCE_KEYS = ("git_commit", "code_digest", "package_versions", "config_hash", "seed")
@@ -153,7 +154,17 @@ def _merged_metadata(tables: Sequence[pa.Table], paths: Sequence[Path]) -> dict[
     # one digest over all inputs: at survey scale a list of them would outgrow the catalogue
     inputs = digest(text["input_hashes"] for text in texts)
     merged["input_hashes"] = json.dumps({f"{len(texts)} results": inputs})
+    merged[LEFT_OUT] = _summed(json.loads(text[LEFT_OUT]) for text in texts)
     return merged
+
+
+def _summed(counts: Iterable[Mapping[str, Mapping[str, int]]]) -> str:
+    """Sources and pixels left out of all sub-tiles; what two of them share counts twice."""
+    total: dict[str, Counter[str]] = {}
+    for one in counts:
+        for kind, by_reason in one.items():
+            total.setdefault(kind, Counter()).update(by_reason)
+    return json.dumps(total)
 
 
 def _refuse_repeats(table: pa.Table, key: Sequence[str], what: str, folder: Path) -> None:
@@ -174,7 +185,8 @@ def _refuse_repeats(table: pa.Table, key: Sequence[str], what: str, folder: Path
 
 def _read(path: Path, schema: pa.Schema) -> pa.Table:
     table = read_table(path, schema, "Assemble it again.")
-    absent = [key for key in PROVENANCE_KEYS if key.encode() not in (table.schema.metadata or {})]
+    wanted = (*PROVENANCE_KEYS, LEFT_OUT)
+    absent = [key for key in wanted if key.encode() not in (table.schema.metadata or {})]
     if absent:
         raise InputError(
             explain(path, f"no metadata {', '.join(absent)}", "all", "Assemble it again.")

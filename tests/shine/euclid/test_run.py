@@ -9,6 +9,7 @@ import jax
 import numpy as np
 import pytest
 from astropy.io import fits
+from pyarrow import parquet
 
 import shine
 from shine.errors import SourceFlag, Status, SubtileFlag
@@ -115,8 +116,18 @@ def test_nan_under_masked_pixels_is_harmless(tmp_path, sky):
     frame = draw_frame(sky, wcs_header(roll_deg=0.0))
     bad = np.random.default_rng(3).uniform(size=frame.sci.shape) < 0.02
     frame.sci[bad], frame.rms[bad], frame.flg[bad] = np.nan, np.nan, 1
-    shear = SubTile(tmp_path, sky, [frame]).run()
+    # and a detection of nothing
+    columns = {name: np.append(values, values[:1]) for name, values in sky.columns().items()}
+    columns["OBJECT_ID"][-1] += N_GALAXIES
+    columns["SPURIOUS_FLAG"][-1] = 1
+    shear = SubTile(tmp_path, sky, [frame], columns=columns).run()
     assert shear["STATUS"] == Status.OK
+    for path in (tmp_path / "out").glob("*.parquet"):
+        left_out = json.loads(parquet.read_schema(path).metadata[b"left_out"])
+        assert left_out["sources"]["spurious"] == sum(left_out["sources"].values()) == 1
+        n_bad = int(bad.sum())
+        counts = {"flagged": n_bad, "bad_rms": n_bad, "non_finite": n_bad, "total": n_bad}
+        assert left_out["pixels"] == counts
     np.testing.assert_allclose([shear["G1"], shear["G2"]], SHEAR, atol=4e-3)
 
 
