@@ -23,7 +23,7 @@ import yaml
 import shine
 from shine.euclid.scene import ExposureSet
 from shine.manifest import Manifest, write_manifest
-from tests.benchmarks import classic_route, limits, survey
+from tests.benchmarks import classic_route, limits, loading, survey
 from tests.benchmarks.bench_report import draw, table
 
 NOT_CONVERGED_EXIT_CODE = 4  # the result is written, and as long in the making
@@ -39,6 +39,8 @@ def run(size: survey.Size, output: Path) -> dict:
     manifest = survey.make(size, output)
     # First, while this process is small: the kernel counts its memory as a peak of its children's
     found["runs"] = _runs(size, manifest, output)
+    _say("loading uncompressed files")
+    found["loading"] = {psf: _loading(psf, manifest, output) for psf in size.psf_models}
     exposures = shine.load(manifest, survey.config_of("map", size.psf_models[0]))
     found["survey"] = {
         "sub_tile": manifest.stem,
@@ -69,6 +71,14 @@ def _runs(size: survey.Size, manifest: Manifest, output: Path) -> list[dict]:
             times["per_source_ms"] = 1e3 * times["total_s"] / len(manifest.source_ids)
             found.append({"method": method, "psf": psf, "cache": state, **times})
     return found
+
+
+def _loading(psf: str, manifest: Manifest, output: Path) -> dict[str, float]:
+    """What it takes to load the sub-tile from plain files."""
+    settings = output / "loading.yaml"
+    content = survey.config_of("map", psf).model_dump(mode="json", exclude_unset=True)
+    settings.write_text(yaml.safe_dump(content))
+    return loading.measure(manifest, settings, output)
 
 
 def _scaling(

@@ -30,6 +30,14 @@ def table(found: dict) -> str:
         f"{'target':22}{'<= 15 s':>8}{'<= 5 s':>9}  (warm)   map <= 15 s, marginal <= 30 s"
         "       < 6 GB"
     )
+    lines.append("")
+    lines += [
+        f"load, plain files, {psf}: {loading['gigabytes']:.1f} GB in {loading['load_s']:.1f} s, "
+        f"{loading['fraction_of_disk_rate']:.0%} of the disk's rate "
+        f"({loading['disk_gigabytes_per_s']:.2f} GB/s); peak {loading['peak_mb'] / 1e3:.2f} GB, "
+        f"{loading['peak_over_kept']:.1f} times what is kept (targets: 15 s, 2.5)"
+        for psf, loading in found["loading"].items()
+    ]
     for axis in ("sources", "quadrants"):
         lines.append("")
         lines += [

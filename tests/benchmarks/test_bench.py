@@ -12,12 +12,16 @@ def test_smoke_run_measures_everything(tmp_path):
     found = bench.run(survey.smoke(), tmp_path)
     assert json.loads((tmp_path / "bench.json").read_text()) == found
     assert (tmp_path / "bench.png").stat().st_size > 0
-    assert {"machine", "survey", "runs", "scaling", "gradient", "classic"} == set(found)
+    parts = {"machine", "survey", "runs", "loading", "scaling", "gradient", "classic"}
+    assert parts == set(found)
     runs = {(run["method"], run["cache"]) for run in found["runs"]}
     assert runs == {("map", "cold"), ("map", "warm")}
     for run in found["runs"]:
         assert run.keys() >= TIMES
         assert all(run[name] > 0 for name in TIMES)
+    loading = found["loading"]["native"]
+    assert loading["quadrants"] > 0
+    assert all(value > 0 for value in loading.values())
     sources = [point["sources"] for point in found["scaling"]["sources"]]
     assert sources == [10, found["survey"]["sources"]]
     assert found["gradient"]["pairs"] == found["survey"]["pairs"]
