@@ -27,6 +27,16 @@ class PsfConfig(Strict):
     pixel: Literal["included", "to_convolve"] = Field(
         "included", description="whether the stamps hold the response of the pixel already"
     )
+    grid_order: Literal["rows", "columns"] = Field(
+        "rows",
+        description="rows: stamps side by side in the file lie side by side in x; columns: "
+        "one above the other in y",
+    )
+    grid_nodes: Literal["centres", "edges"] = Field(
+        "centres",
+        description="centres: the stamps are those of the centres of 9 x 9 cells; edges: "
+        "the outer ones are those of the quadrant's corners and edges",
+    )
 
 
 class InferenceConfig(InferenceSettings):

@@ -51,12 +51,13 @@ class Looker:
         rows = np.flatnonzero(near)
         blends = np.unique(self.blends.blend[rows])
         blend_x, blend_y = quadrant.wcs.to_pixel(*self.centres[blends].T)
-        known = quadrant.psf.knows(blend_x, blend_y)
+        psf = quadrant.psf.arranged(settings.psf)
+        known = psf.knows(blend_x, blend_y)
         seen = partial(Look, quadrant, rows, x[rows], y[rows])
         if not known.any():
             return seen(quadrant.weight, blends, None)
         blend_x, blend_y = blend_x[known], blend_y[known]
-        grid = quadrant.psf.modelled(settings.psf, quadrant.wcs.pixel_arcsec())
+        grid = psf.modelled(settings.psf, quadrant.wcs.pixel_arcsec())
         view = QuadrantView(
             blend=blends[known],
             x=blend_x,

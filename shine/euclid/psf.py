@@ -2,8 +2,9 @@
 
 The stamps hold the effective PSF: the pixel response is in them, so a model convolved by them must
 not be convolved by the pixel again (`PsfConfig.pixel` says so of a file that is otherwise). Their
-sums, 0.93 to 0.97, say how much light the stamp holds; they are kept as they are. Grid order is
-row-major (the first row of stamps belongs to the lowest y), nodes at cell centres.
+sums, 0.93 to 0.97, say how much light the stamp holds; they are kept as they are. Taken for granted
+until `PsfConfig` says otherwise: the first row of stamps belongs to the lowest y, and the nodes are
+the centres of nine by nine cells.
 """
 
 from __future__ import annotations
@@ -63,6 +64,18 @@ class PsfGrid:
         stamps[~usable] = stamps[usable].mean(axis=0)  # never used: see `knows`
         ny, nx = frame_shape
         return cls(stamps, _cell_centres(nx), _cell_centres(ny), usable, where)
+
+    def arranged(self, config: PsfConfig) -> Self:
+        """The grid with its stamps at the places where the configuration wants them."""
+        grid = self
+        if config.grid_order == "columns":
+            stamps, usable = grid.stamps.swapaxes(0, 1), grid.usable.T
+            grid = replace(grid, stamps=np.ascontiguousarray(stamps), usable=usable)
+        if config.grid_nodes == "edges":
+            sides = (GRID_NODES * (n[1] - n[0]) for n in (grid.x_nodes, grid.y_nodes))
+            x_nodes, y_nodes = (np.linspace(-0.5, side - 0.5, GRID_NODES) for side in sides)
+            grid = replace(grid, x_nodes=x_nodes, y_nodes=y_nodes)
+        return grid
 
     def modelled(self, config: PsfConfig, pixel_arcsec: float) -> Self:
         """The grid as the configuration wants it read: effective, and with what sampling.

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from shine.errors import InputError
+from shine.euclid.config import PsfConfig
 from shine.euclid.psf import PsfGrid
 
 FRAME = (2066, 2048)
@@ -36,6 +37,21 @@ def test_nodes_are_cell_centres():
     assert grid.x_nodes[0] == pytest.approx(0.5 * 2048 / 9 - 0.5)
     assert grid.y_nodes[8] == pytest.approx(8.5 * 2066 / 9 - 0.5)
     assert grid.x_nodes.mean() == pytest.approx((2048 - 1) / 2)
+
+
+def test_the_grid_is_arranged_as_the_configuration_says():
+    image = grid_image()
+    image[3 * 21 : 4 * 21, 6 * 21 : 7 * 21] = np.nan  # row 3, column 6
+    grid = read(image)
+    assert grid.arranged(PsfConfig()) is grid
+    turned = grid.arranged(PsfConfig(grid_order="columns"))
+    assert turned.stamps[7, 2, 10, 10] == 1 + 2 + 70
+    assert (turned.stamps[0, :, 0, 1] == 500.0).all()
+    np.testing.assert_array_equal(np.argwhere(~turned.usable), [[6, 3]])
+    wide = grid.arranged(PsfConfig(grid_nodes="edges"))
+    assert (wide.x_nodes[0], wide.x_nodes[8]) == pytest.approx((-0.5, 2047.5))
+    assert (wide.y_nodes[0], wide.y_nodes[8]) == pytest.approx((-0.5, 2065.5))
+    np.testing.assert_allclose(wide.at([2047.5], [-0.5])[0, 10, 10], 1 + 80)
 
 
 def test_bilinear_between_nodes_and_exact_on_them():
