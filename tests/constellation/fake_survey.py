@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +18,11 @@ def exposure_name(tag: str, dither: int, timestamp: str = STAMP) -> str:
 
 
 def catalogue_name(tile: int, timestamp: str = STAMP) -> str:
-    return f"EUC_MER_FINAL-CAT_TILE{tile}-A1B2C3_{timestamp}_00.00.fits"
+    return mer_name("CAT", tile, timestamp)
+
+
+def mer_name(tag: str, tile: int, timestamp: str = STAMP) -> str:
+    return f"EUC_MER_FINAL-{tag}_TILE{tile}-A1B2C3_{timestamp}_00.00.fits"
 
 
 def science_header(ra: float, dec: float, roll_deg: float = 0.0) -> fits.Header:
@@ -57,6 +62,14 @@ def write_exposure(
         path.parent.mkdir(parents=True, exist_ok=True)
         fits.HDUList(hdus).writeto(path, checksum=True, overwrite=True)
     return paths[0]
+
+
+def write_weight(survey: Path, dither: int, names: Iterable[str], timestamp: str = STAMP) -> Path:
+    """Write the weight map of an exposure's quadrants."""
+    hdus = [fits.ImageHDU(np.ones((N_PIXELS, N_PIXELS), np.float32), name=name) for name in names]
+    path = survey / "VIS" / "1" / exposure_name("SWL-WGT", dither, timestamp)
+    fits.HDUList([fits.PrimaryHDU(), *hdus]).writeto(path, checksum=True, overwrite=True)
+    return path
 
 
 def write_catalogue(survey: Path, tile: int, columns: dict[str, np.ndarray]) -> Path:

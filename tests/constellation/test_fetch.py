@@ -19,7 +19,7 @@ from shine.s3 import S3File
 from shine.s3_settings import VARIABLES
 from tests.servers.proxy import proxy_of
 
-from .fake_survey import catalogue_name
+from .fake_survey import catalogue_name, mer_name, write_weight
 from .s3_survey import PREFIX, TILING, replace
 
 OPTIONS = ["fetch", "--config", "config.yaml", "--tile", "11", "--output", "local"]
@@ -60,6 +60,31 @@ def test_the_configuration_says_how_to_read_the_survey(planned, survey, monkeypa
     assert main(OPTIONS) == 0
     assert "local: 7 files, 7 of them copied now" in capsys.readouterr().out
     assert not Path("parts").exists()  # the copies are on the disk already
+
+
+def test_weights_and_other_mer_products_come_along(survey):
+    weight = write_weight(Path("data"), 1, ["1-1.E", "1-1.F"])
+    survey.upload(weight.parent, f"{PREFIX}/VIS/1")
+    products = [f"MER_SEG/11/{mer_name('SEGMAP', 11)}"]
+    products.append(f"catalogs/MER_FINAL_CATALOG/11/{mer_name('MORPH-CAT', 11)}")
+    for name in products:
+        survey.client().put_object(Bucket=survey.bucket, Key=f"{PREFIX}/{name}", Body=b"content")
+    data = {"survey": survey.uri(PREFIX), "morphology": True, "segmentation": True}
+    config = {"tiling": TILING, "data": data}
+    Path("config.yaml").write_text(yaml.safe_dump(config))
+    index = "results/index/quadrants.parquet"
+    assert main(["index", "--survey", survey.uri(PREFIX), "--output", index]) == 0
+    options = ["--tiling", "config.yaml", "--tile", "11", "--output", "results/manifests/11"]
+    mer = Run.from_config(config).mer_options(11)
+    assert main(["manifests", *options, "--index", index, *mer]) == 0
+    assert main(OPTIONS) == 0
+    copy = Path("local") / weight.relative_to("data")
+    assert copy.read_bytes() == weight.read_bytes()
+    for name in products:
+        assert (Path("local") / name).read_bytes() == b"content"
+    local = Run.from_config({"tiling": TILING, "data": data | {"survey": "local"}})
+    assert [len(paths) for paths in local.mer_files(11).values()] == [1, 1, 1]
+    assert copy in local.survey.exposures
 
 
 def test_what_is_there_in_its_version_is_not_copied_again(planned, survey, capsys, monkeypatch):

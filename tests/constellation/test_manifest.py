@@ -10,7 +10,7 @@ import pytest
 
 from constellation.config import TilingConfig
 from constellation.discovery import build_index, read_index, write_index
-from constellation.manifest import build_manifests, check_unique, write_manifests
+from constellation.manifest import TileFiles, build_manifests, check_unique, write_manifests
 from constellation.mer_catalogue import read_sources
 from constellation.plan import Plan, read_tiles
 from constellation.survey_files import (
@@ -22,7 +22,7 @@ from constellation.survey_files import (
 from shine.errors import InputError
 from shine.manifest import read_manifest
 
-from .fake_survey import positions, write_catalogue, write_exposure
+from .fake_survey import positions, write_catalogue, write_exposure, write_weight
 
 TILES = "tile_index,ra,dec\n11,359.75,0.0\n12,0.25,0.0\n"
 N_PER_TILE = 400
@@ -42,12 +42,12 @@ def survey(tmp_path, monkeypatch):
     return Path("data")
 
 
-def manifests_of(tile, plan, survey, folder):
+def manifests_of(tile, plan, survey, folder, **others):
     exposures = match_exposures(list_exposure_files(survey), [1])
     index_path = Path("results/index/quadrants.parquet")
     write_index(build_index(exposures, index_path.parent), index_path)
-    catalogues = match_catalogues(list_catalogues(survey))
-    return build_manifests(plan, tile, read_index(index_path), catalogues, folder)
+    files = TileFiles(match_catalogues(list_catalogues(survey)), **others)
+    return build_manifests(plan, tile, read_index(index_path), files, folder)
 
 
 def plan_of(**changes):
@@ -80,6 +80,38 @@ def test_only_quadrants_that_overlap_are_listed(survey):
     assert listed == {"12_0_0": ["1-1.E"], "12_0_1": [], "12_1_0": ["1-1.E", "2-2.F"]} | {
         "12_1_1": ["2-2.F"] if listed["12_1_1"] else []
     }
+
+
+def test_weights_are_named_where_there_are_some(survey):
+    folder = Path("results/manifests/12")
+    write_exposure(survey, 1, {"1-1.E": (0.0, 0.0)})
+    weight = write_weight(survey, 1, ["1-1.E"])
+    [manifest, *_] = write_manifests(manifests_of(12, plan_of(), survey, folder), folder)
+    first, second = read_manifest(manifest).quadrants
+    assert first.wgt_path is None
+    assert Path(second.wgt_path).resolve() == weight.resolve()
+    assert manifest.read_text().count("wgt_path") == 1  # null is not written
+
+
+def test_other_mer_products_are_those_of_the_catalogues_tiles(survey):
+    folder = Path("results/manifests/x")
+    plain = manifests_of(11, plan_of(), survey, folder)
+    assert {(m.morphology_catalog, m.segmentation_map) for m in plain} == {(None, None)}
+    others = {
+        "morphology": {11: Path("data/MER/m11"), 12: Path("data/MER/m12")},
+        "segmentation": {11: "s3://x/s11", 12: "s3://x/s12"},
+    }
+    manifests = manifests_of(11, plan_of(), survey, folder, **others)
+    seen = set()
+    for manifest in manifests:
+        tiles = tuple(path.partition("TILE")[2][:2] for path in manifest.catalogs)
+        assert manifest.morphology_catalogs == tuple(f"../../../data/MER/m{n}" for n in tiles)
+        assert manifest.segmentation_maps == tuple(f"s3://x/s{n}" for n in tiles)
+        seen.add(tiles)
+    assert seen == {("11",), ("11", "12")}
+    one = {"segmentation": {11: "s3://x/s11", 12: "s3://x/s12"}}
+    manifest = manifests_of(11, plan_of(), survey, folder, **one)[0]
+    assert manifest.morphology_catalogs == () != manifest.segmentation_maps
 
 
 def test_a_moved_project_keeps_working(survey, tmp_path):

@@ -12,7 +12,7 @@ from constellation.plan import SubTile
 from constellation.run_layout import Run
 from shine.errors import ConfigurationError, InputError
 
-from .fake_survey import catalogue_name, positions, write_catalogue, write_exposure
+from .fake_survey import catalogue_name, mer_name, positions, write_catalogue, write_exposure
 
 TILES = "tile_index,ra,dec\n12,10.5,0.0\n11,10.0,0.0\n13,50.0,0.0\n"
 NEAR_13 = {"ra": 50.0, "dec": 0.0, "width_arcmin": 20.0, "height_arcmin": 10.0}
@@ -76,25 +76,43 @@ def test_compiled_programs_lie_with_the_results_unless_told_otherwise():
 def test_a_survey_is_what_lies_in_its_folder():
     survey = run_of(data={"truth": "truth.parquet"}).survey
     assert [path.parts[1] for path in survey.exposures] == ["PSF", "VIS", "VIS"]
-    assert {tile: path.name for tile, path in survey.catalogues.items()} == {
-        tile: catalogue_name(tile) for tile in (11, 12)
-    }
+    assert [path.name for path in survey.mer_files] == [catalogue_name(n) for n in (11, 12)]
     assert survey.truth == Path("truth.parquet")
 
 
 def test_a_tile_needs_its_own_catalogue_first_and_its_neighbours():
     run = run_of()
-    names = [path.name for path in run.catalogues(12)]
+    names = [path.name for path in run.local_mer_files(12)]
     assert names == [catalogue_name(12), catalogue_name(11)]
-    with pytest.raises(InputError, match="data/MER: found no catalogue of tile 13"):
-        run.catalogues(13)
+    assert run.mer_options(12) == ["--catalogues", *(f"data/MER/{name}" for name in names)]
+    with pytest.raises(InputError, match="data: found no catalogue of tile 13"):
+        run.mer_files(13)
+
+
+def test_a_tile_needs_the_other_mer_products_if_it_is_told_so():
+    Path("data/MER/deeper").mkdir()
+    for tag, tile in (("MORPH-CAT", 11), ("MORPH-CAT", 12), ("SEGMAP", 12)):
+        (Path("data/MER/deeper") / mer_name(tag, tile)).touch()
+    run = run_of(data={"morphology": True})
+    morphology = [f"data/MER/deeper/{mer_name('MORPH-CAT', tile)}" for tile in (12, 11)]
+    assert run.mer_options(12) == [*run_of().mer_options(12), "--morphology", *morphology]
+    assert run.local_mer_files(12)[2:] == [Path(path) for path in morphology]
+    assert len(run.survey.mer_files) == 4
+    run = run_of(data={"morphology": True, "segmentation": True})
+    with pytest.raises(InputError, match=r"found no segmentation map of tile 11, .*SEGMAP_TILE11-"):
+        run.mer_files(12)
+    for path in Path("data/MER/deeper").iterdir():
+        path.unlink()
+    with pytest.raises(InputError, match=r"no morphology catalogue of tile 12, .*MORPH-CAT_TILE12"):
+        run_of(data={"morphology": True}).mer_files(12)
 
 
 def test_the_files_of_a_mock_survey_are_known_before_they_are_written():
     Path("mock.yaml").write_text(yaml.safe_dump(MOCK))
     run = run_of(data={"survey": "mock", "mock_survey": "mock.yaml"})
     assert len(run.survey.exposures) == 3
-    assert sorted(run.survey.catalogues) == [11, 12, 13]
+    names = [path.name.partition("-CAT_TILE")[2][:2] for path in run.survey.mer_files]
+    assert names == ["11", "12", "13"]
     assert run.survey.truth == Path("mock/truth.parquet")
     assert not Path("mock").exists()
     given = run_of(data={"survey": "m", "mock_survey": "mock.yaml", "truth": "other.parquet"})

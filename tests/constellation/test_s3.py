@@ -29,7 +29,7 @@ from shine.manifest import read_manifest
 from tests.servers.proxy import proxy_of
 from tests.servers.s3 import S3Server
 
-from .fake_survey import catalogue_name, exposure_name, positions
+from .fake_survey import catalogue_name, exposure_name, mer_name, positions
 from .s3_survey import PREFIX, TILING, replace
 
 ROOT = Path(__file__).parents[2]
@@ -70,7 +70,7 @@ def test_index_and_manifests_are_those_of_the_folder_but_for_the_places(survey):
         options += ["--catalogues", *map(str, found), "--output", f"{output}/manifests"]
         assert main(["manifests", *options]) == 0
     here, there = (read_index(Path(output) / "index.parquet").table for output in ("here", "there"))
-    places = ["FRAME", "BACKGROUND", "PSF"]
+    places = ["FRAME", "BACKGROUND", "PSF", "WEIGHT"]
     assert there.drop_columns(places).equals(here.drop_columns(places))
     frames = {f"{survey.uri(PREFIX)}/VIS/1/{exposure_name('SWL-DET', n)}" for n in (0, 1)}
     assert set(there["FRAME"].to_pylist()) == frames
@@ -100,7 +100,7 @@ def test_catalogues_in_parquet_are_read_too(survey):
 def test_a_digest_changes_with_just_the_objects_that_it_is_of(survey):
     def digests() -> tuple:
         run = run_of(survey)
-        return run.exposure_digest(), run.catalogue_digest(11), run.catalogue_digest(12)
+        return run.exposure_digest(), run.mer_digest(11), run.mer_digest(12)
 
     first = digests()
     assert digests() == first
@@ -120,26 +120,58 @@ def test_planning_lists_each_folder_once(survey, monkeypatch):
     with proxy_of(survey) as proxy:
         proxy.server.use(monkeypatch)
         run = run_of(survey)
-        assert run.survey.exposures == [] == run.local_catalogues(11)
-        assert run.survey.catalogues == {}
+        assert run.survey.exposures == [] == run.local_mer_files(11)
+        assert run.survey.mer_files == []
         assert not proxy.requests  # what has no need of the survey does not ask for it
         for tile in (11, 12):
             run.exposure_digest()
-            run.catalogue_digest(tile)
-            assert run.catalogues(tile) == [f"{survey.uri(PREFIX)}/MER/{catalogue_name(tile)}"]
+            run.mer_digest(tile)
+            expected = {"catalogues": [f"{survey.uri(PREFIX)}/MER/{catalogue_name(tile)}"]}
+            assert run.mer_files(tile) == expected
         asked = [request.partition("prefix=")[2].partition("&")[0] for request in proxy.requests]
         prefix = PREFIX.replace("/", "%2F")
         folders = ("MER", "PSF", "VIS", "catalogs%2FMER_FINAL_CATALOG")
         assert sorted(asked) == [f"{prefix}%2F{name}%2F" for name in folders]
 
 
+def test_other_mer_products_count_if_they_are_asked_for(survey, monkeypatch):
+    catalogues = run_of(survey).mer_options(11)
+    plain = run_of(survey).mer_digest(11)
+    places = {
+        "morphology": f"catalogs/MER_FINAL_CATALOG/11/{mer_name('MORPH-CAT', 11)}",
+        "segmentation": f"MER_SEG/11/{mer_name('SEGMAP', 11)}",
+    }
+    for place in places.values():
+        survey.client().put_object(Bucket=survey.bucket, Key=f"{PREFIX}/{place}", Body=b"1")
+    assert run_of(survey).mer_digest(11) == plain
+    everything = {"morphology": True, "segmentation": True}
+    with proxy_of(survey) as proxy:
+        proxy.server.use(monkeypatch)
+        run = run_of(survey, **everything)
+        expected = [
+            word
+            for name, place in places.items()
+            for word in (f"--{name}", f"{survey.uri(PREFIX)}/{place}")
+        ]
+        assert run.mer_options(11) == [*catalogues, *expected]
+        with pytest.raises(InputError, match=r"found no morphology catalogue of tile 12, expected"):
+            run.mer_digest(12)
+        assert len(proxy.requests) == 3  # MER, MER_SEG and the catalogues', once each
+        assert all("list-type=2" in request for request in proxy.requests)
+    first = run.mer_digest(11)
+    assert first != plain
+    replace(survey, places["segmentation"], b"2")
+    assert run_of(survey, **everything).mer_digest(11) != first
+    assert run_of(survey, morphology=True).mer_digest(11) not in (first, plain)
+
+
 def test_a_missing_catalogue_is_named(survey):
     [key] = [key for key in survey.objects(PREFIX) if key.endswith(catalogue_name(12))]
     survey.client().delete_object(Bucket=survey.bucket, Key=key)
     run = run_of(survey)
-    assert run.catalogues(11)
-    with pytest.raises(InputError, match=rf"{survey.uri(PREFIX)}/MER: found no catalogue of tile"):
-        run.catalogue_digest(12)
+    assert run.mer_files(11)
+    with pytest.raises(InputError, match=rf"{survey.uri(PREFIX)}: found no catalogue of tile"):
+        run.mer_digest(12)
 
 
 @pytest.mark.parametrize(

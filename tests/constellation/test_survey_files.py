@@ -7,13 +7,19 @@ from pathlib import Path
 import pytest
 
 from constellation.survey_files import (
+    CATALOGUES,
+    MER_PRODUCTS,
+    MORPHOLOGY,
+    SEGMENTATION,
     Exposure,
     list_catalogues,
     list_exposure_files,
+    list_tile_files,
     match_catalogues,
     match_exposures,
+    match_tiles,
     parse_exposure_name,
-    pick_catalogues,
+    pick_tiles,
 )
 from shine.errors import InputError
 
@@ -59,8 +65,20 @@ def test_the_public_archives_names_and_folders_are_known(tmp_path):
         tmp_path / "catalogs" / "MER_FINAL_CATALOG" / "102018211" / "EUC_MER_FINAL-CAT_"
         "TILE102018211-CC66F6_20241018T214045.289017Z_00.00.fits"
     )
+    morphology = touch(
+        catalogue.with_name(
+            "EUC_MER_FINAL-MORPH-CAT_TILE102018211-7C13A9_20241018T214045.289017Z_00.00.fits"
+        )
+    )
+    segments = touch(
+        tmp_path / "MER_SEG" / "102018211" / "EUC_MER_FINAL-SEGMAP_"
+        "TILE102018211-7C13A9_20241018T143010.889651Z_00.00.fits"
+    )
     assert list_catalogues(tmp_path) == [catalogue]
-    assert match_catalogues([catalogue]) == {102018211: catalogue}
+    found = list_tile_files(tmp_path, [CATALOGUES, MORPHOLOGY, SEGMENTATION])
+    assert found == [segments, catalogue, morphology]
+    for product, path in zip(MER_PRODUCTS.values(), (catalogue, morphology, segments), strict=True):
+        assert match_tiles(found, product) == {102018211: path}
     found = list_exposure_files(tmp_path)
     with pytest.raises(InputError, match=rf"{other}: found no PSF file of the same exposure"):
         match_exposures(found, [1])
@@ -68,6 +86,10 @@ def test_the_public_archives_names_and_folders_are_known(tmp_path):
     first, second = match_exposures(list_exposure_files(tmp_path), [1])
     assert (first.frame, first.background, first.psf) == (paths["DET"], paths["BKG"], paths["PSF"])
     assert (second.frame, second.psf) == (other, second_psf)
+    assert (first.weight, second.weight) == (
+        paths["WGT"],
+        other.with_name(paths["WGT"].name.replace("2681", "2682")),
+    )
 
 
 def test_an_exposures_own_psf_comes_before_the_common_one():
@@ -75,6 +97,15 @@ def test_an_exposures_own_psf_comes_before_the_common_one():
     common = Path("VIS/1/EUC_VIS_GRD-PSF-000-000000-0000000__20990101T000000.0Z.fits")
     [files] = match_exposures([*own, common], [1])
     assert files.psf == own[2]
+
+
+def test_an_exposure_may_have_a_weight_of_which_the_latest_counts():
+    files = [Path(exposure_name(tag, dither)) for tag in TAGS for dither in (0, 1)]
+    weights = [Path(exposure_name("SWL-WGT", 1, f"2024010{n}T000000.0Z")) for n in (2, 1)]
+    stray = Path(exposure_name("SWL-WGT", 2))  # of no frame
+    first, second = match_exposures([*files, *weights, stray], [1])
+    assert (first.weight, second.weight) == (None, weights[0])
+    assert len(first.paths) == 3 and second.paths[-1] == weights[0]
 
 
 def test_packed_files_have_the_same_names():
@@ -98,9 +129,12 @@ def test_a_missing_companion_is_named_with_its_frame(missing):
 
 def test_a_missing_catalogue_is_named_with_its_tile():
     known = {11: Path("a"), 13: Path("c")}
-    assert pick_catalogues(known, [13, 11], "data/MER") == [Path("c"), Path("a")]
-    with pytest.raises(InputError, match=r"data/MER: found no catalogue of tile 12, .*TILE12-"):
-        pick_catalogues(known, [11, 12], "data/MER")
+    assert pick_tiles(known, [13, 11], CATALOGUES, "data") == [Path("c"), Path("a")]
+    with pytest.raises(InputError, match=r"data: found no catalogue of tile 12, .*CAT_TILE12-"):
+        pick_tiles(known, [11, 12], CATALOGUES, "data")
+    message = r"no segmentation map of tile 12, expected .*-SEGMAP_TILE12-\*.fits .* MER_SEG\."
+    with pytest.raises(InputError, match=message):
+        pick_tiles(known, [11, 12], SEGMENTATION, "data")
 
 
 def test_a_survey_without_catalogues_or_without_folder_is_named(tmp_path):

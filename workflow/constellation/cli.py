@@ -24,6 +24,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         stream=sys.stderr,
     )
     logging.getLogger("botocore").setLevel(logging.INFO)  # below, it logs access keys
+    logging.getLogger("urllib3").setLevel(logging.ERROR)  # warns whenever it closes a connection
     try:
         return options.run(options) or 0
     except ShineError as error:
@@ -70,15 +71,21 @@ def _mock_survey(options: argparse.Namespace) -> int | None:
 def _describe_index(command: argparse.ArgumentParser) -> None:
     command.add_argument("--survey", required=True, help="folder or s3:// with VIS and PSF")
     command.add_argument("--kinds", type=int, nargs="+", default=[1], help="kinds of exposure")
+    command.add_argument(
+        "--kept", type=Path, help="folder where what was read is kept, to go on and to add to it"
+    )
     command.add_argument("--output", type=Path, required=True, help="the index (Parquet)")
 
 
 def _index(options: argparse.Namespace) -> None:
     from constellation.discovery import build_index, write_index
-    from constellation.survey_files import as_file, list_exposure_files, match_exposures
+    from constellation.index_cache import KeptRows
+    from constellation.survey_files import as_file, exposure_versions, match_exposures
 
-    exposures = match_exposures(list_exposure_files(as_file(options.survey)), options.kinds)
-    table = build_index(exposures, options.output.parent)
+    versions = exposure_versions(as_file(options.survey))
+    exposures = match_exposures(versions, options.kinds)
+    kept = KeptRows(options.kept, versions) if options.kept else None
+    table = build_index(exposures, options.output.parent, kept)
     write_index(table, options.output)
     _say(f"{options.output}: {table.num_rows} quadrants of {len(exposures)} exposures")
 
@@ -90,21 +97,22 @@ def _describe_manifests(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--catalogues", nargs="+", required=True, help="MER catalogues of the tile and those around"
     )
+    command.add_argument("--morphology", nargs="+", help="morphology catalogues of the same tiles")
+    command.add_argument("--segmentation", nargs="+", help="segmentation maps of the same tiles")
     command.add_argument("--output", type=Path, required=True, help="folder of the manifests")
 
 
 def _manifests(options: argparse.Namespace) -> None:
     from constellation.discovery import read_index
-    from constellation.manifest import build_manifests, check_unique, write_manifests
-    from constellation.survey_files import as_file, match_catalogues, pick_catalogues
+    from constellation.manifest import TileFiles, build_manifests, check_unique, write_manifests
+    from constellation.survey_files import MER_PRODUCTS
 
     plan = _plan(options)
     _check_planned(plan, options.tile)
-    tiles = plan.catalogue_tiles(options.tile)
-    known = match_catalogues(as_file(catalogue) for catalogue in options.catalogues)
-    catalogues = dict(zip(tiles, pick_catalogues(known, tiles, "--catalogues"), strict=True))
+    given = {name: getattr(options, name) for name in MER_PRODUCTS}
+    files = TileFiles.of(given, plan.catalogue_tiles(options.tile))
     manifests = build_manifests(
-        plan, options.tile, read_index(options.index), catalogues, options.output
+        plan, options.tile, read_index(options.index), files, options.output
     )
     written = write_manifests(manifests, options.output)
     if others := set(options.output.glob("*.yaml")) - set(written):

@@ -84,6 +84,12 @@ class DataConfig(Section):
     exposure_kinds: Annotated[tuple[PositiveInt, ...], Field(min_length=1)] = Field(
         (1,), description="kinds of exposure to use, by the digit in the file name (1: nominal)"
     )
+    morphology: bool = Field(
+        False, description="start sizes from the Sersic radii of the morphology catalogues"
+    )
+    segmentation: bool = Field(
+        False, description="mask excluded objects by the segments of the MER segmentation maps"
+    )
     s3: S3Settings = S3Settings()
 
     @field_validator("survey", mode="before")

@@ -2,50 +2,30 @@
 
 from __future__ import annotations
 
-import hashlib
-import os
-from collections.abc import Iterable
+import logging
+import warnings
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-from astropy.io import fits
+from astropy.utils.exceptions import AstropyWarning
 from lsst import sphgeom
+from tqdm import tqdm
 
+from constellation.exposure_headers import INDEX_SCHEMA, ExposureReader
+from constellation.index_cache import KeptRows
 from constellation.survey_files import ExposureFiles, File
 from constellation.tables import read_table, write_table
 from constellation.tiling import Floats, Integers, unit_vectors
-from shine.errors import InputError, explain
-from shine.euclid import fits_files
-from shine.euclid.wcs import QuadrantWCS
 from shine.storage import is_remote
 
-LAYERS = ("SCI", "RMS", "FLG")
-CORNERS = pa.list_(pa.float64(), 4)
-INDEX_SCHEMA = pa.schema(
-    [
-        pa.field("OBS_ID", pa.int64()),
-        pa.field("DITHER", pa.int16()),
-        pa.field("KIND", pa.int8()),
-        pa.field("QUADRANT", pa.string()),
-        pa.field("FRAME", pa.string(), metadata={"comment": "URI, or path relative to the index"}),
-        pa.field(
-            "BACKGROUND", pa.string(), metadata={"comment": "URI, or path relative to the index"}
-        ),
-        pa.field("PSF", pa.string(), metadata={"comment": "URI, or path relative to the index"}),
-        pa.field("NX", pa.int32(), metadata={"unit": "px"}),
-        pa.field("NY", pa.int32(), metadata={"unit": "px"}),
-        pa.field("EXPTIME", pa.float64(), metadata={"unit": "s"}),
-        pa.field("MAGZEROP", pa.float64(), metadata={"unit": "mag"}),
-        pa.field("MJD", pa.float64(), metadata={"unit": "d"}),
-        pa.field("RA_CORNERS", CORNERS, metadata={"unit": "deg", "comment": "full WCS"}),
-        pa.field("DEC_CORNERS", CORNERS, metadata={"unit": "deg", "comment": "full WCS"}),
-        pa.field("DATASUM", pa.string(), metadata={"comment": "of the science image"}),
-        pa.field("STAMP", pa.string(), metadata={"comment": "of all five headers"}),
-    ]
-)
+logger = logging.getLogger(__name__)
+
+EXPOSURES_AT_A_TIME = 4  # from S3, where most of the time is spent waiting
 
 
 @dataclass(frozen=True)
@@ -97,14 +77,25 @@ def convex_polygon(corners: Floats) -> sphgeom.ConvexPolygon:
     return sphgeom.ConvexPolygon.convexHull([sphgeom.UnitVector3d(*corner) for corner in corners])
 
 
-def build_index(exposures: Iterable[ExposureFiles], folder: Path) -> pa.Table:
-    """Read the headers of all exposures; relative paths are re-based to `folder`.
+def build_index(
+    exposures: Iterable[ExposureFiles], folder: Path, kept: KeptRows | None = None
+) -> pa.Table:
+    """Read the headers of all exposures, but of those whose rows are kept; shows its progress.
 
-    Raises `InputError` naming the file and HDU of what is missing or damaged.
+    Relative paths are re-based to `folder`, the index's. The table has INDEX_SCHEMA and is the same
+    whatever was kept. Raises `InputError` naming the file and HDU of what is missing or damaged;
+    what was read until then, or until an interruption, is kept.
     """
-    rows = [row for files in exposures for row in _exposure_rows(files, folder)]
-    rows.sort(key=lambda row: (row["OBS_ID"], row["DITHER"], row["KIND"], row["QUADRANT"]))
-    return pa.Table.from_pylist(rows, schema=INDEX_SCHEMA)
+    ordered = sorted(exposures, key=lambda files: files.exposure)
+    tables = {files: kept.find(files, folder) if kept else None for files in ordered}
+    missing = [files for files in ordered if tables[files] is None]
+    logger.info("%d of %d exposures are to be read", len(missing), len(ordered))
+    tables.update(zip(missing, _read(missing, folder, kept), strict=True))
+    if kept:
+        kept.remove_others(ordered)
+    # the same chunks and metadata, so that the same bytes are written
+    columns = pa.concat_tables([INDEX_SCHEMA.empty_table(), *map(_bare, tables.values())])
+    return columns.combine_chunks()
 
 
 def write_index(table: pa.Table, path: Path) -> None:
@@ -117,91 +108,35 @@ def read_index(path: Path) -> QuadrantIndex:
     return QuadrantIndex(read_table(path, INDEX_SCHEMA, "Build the index again."), path.parent)
 
 
-def rebased(path: File, folder: Path) -> str:
-    """Return a path as seen from `folder`, so that a moved project works.
+def _read(
+    exposures: Sequence[ExposureFiles], folder: Path, kept: KeptRows | None
+) -> list[pa.Table]:
+    """The rows of each exposure, in their order; kept as soon as they are read."""
+    if not exposures:
+        return []
+    reader = ExposureReader(folder)
 
-    Absolute paths and URIs stay.
-    """
-    if is_remote(path) or Path(path).is_absolute():
-        return str(path)
-    return Path(os.path.relpath(path, folder)).as_posix()
+    def read(files: ExposureFiles) -> pa.Table:
+        table = reader.read(files)
+        if kept:
+            kept.keep(files, folder, table)
+        return table
 
-
-def _exposure_rows(files: ExposureFiles, folder: Path) -> list[dict[str, object]]:
-    frame, background, psf = (
-        fits_files.read_headers(str(path)) for path in (files.frame, files.background, files.psf)
-    )
-    names = sorted(name[: -len(".SCI")] for name in frame if name.endswith(".SCI"))
-    if not names:
-        raise InputError(
-            explain(files.frame, "no extension r-c.Q.SCI", "at least one", fits_files.FETCH_AGAIN)
-        )
-    rows = []
-    for name in names:
-        layers = [_pick(frame, f"{name}.{layer}", files.frame) for layer in LAYERS]
-        companions = [_pick(background, name, files.background), _pick(psf, name, files.psf)]
-        rows.append(
-            {
-                "OBS_ID": files.exposure.obs_id,
-                "DITHER": files.exposure.dither,
-                "KIND": files.exposure.kind,
-                "QUADRANT": name,
-                "FRAME": rebased(files.frame, folder),
-                "BACKGROUND": rebased(files.background, folder),
-                "PSF": rebased(files.psf, folder),
-                "DATASUM": _datasum(layers[0]),
-                "STAMP": _stamp(layers + companions),
-                **_header_values(layers[0], frame["PRIMARY"], f"{files.frame}[{name}.SCI]"),
-            }
-        )
-    return rows
-
-
-def _header_values(header: fits.Header, primary: fits.Header, where: str) -> dict[str, object]:
-    # a tile-compressed image keeps its size in ZNAXISn
-    nx, ny = (header.get(f"ZNAXIS{axis}", header.get(f"NAXIS{axis}")) for axis in (1, 2))
-    if not (isinstance(nx, int) and isinstance(ny, int)):
-        raise InputError(explain(where, "no image", "an image", fits_files.FETCH_AGAIN))
-    ra, dec = QuadrantWCS.from_header(header, (ny, nx), where).footprint().T
-    mjd = header.get("MJD-OBS", primary.get("MJD-OBS"))
-    return {
-        "NX": nx,
-        "NY": ny,
-        "EXPTIME": _number(header, "EXPTIME", where),
-        "MAGZEROP": _number(header, "MAGZEROP", where),
-        "MJD": None if mjd is None else float(mjd),
-        "RA_CORNERS": ra.tolist(),
-        "DEC_CORNERS": dec.tolist(),
-    }
-
-
-def _number(header: fits.Header, key: str, where: str) -> float:
+    remote = any(is_remote(files.frame) for files in exposures)
+    pool = ThreadPoolExecutor(EXPOSURES_AT_A_TIME if remote else 1)
     try:
-        return float(header[key])  # real files hold MAGZEROP as a string
-    except (KeyError, TypeError, ValueError) as error:
-        found = repr(header[key]) if key in header else "no such key"
-        raise InputError(
-            explain(f"{where}, key {key}", found, "a number", fits_files.FETCH_AGAIN)
-        ) from error
+        # threads that ignore warnings for a time, each by itself, undo each other's settings
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", AstropyWarning)
+            tables = pool.map(read, exposures)
+            return list(tqdm(tables, total=len(exposures), unit="exposure", desc="indexing"))
+    finally:
+        pool.shutdown(cancel_futures=True)
 
 
-def _pick(headers: dict[str, fits.Header], name: str, path: File) -> fits.Header:
-    if name not in headers:
-        raise InputError(
-            explain(path, f"no extension {name}", f"extension {name}", fits_files.FETCH_AGAIN)
-        )
-    return headers[name]
-
-
-def _datasum(header: fits.Header) -> str | None:
-    value = str(header.get("DATASUM", "")).strip()
-    return value or None
-
-
-def _stamp(headers: list[fits.Header]) -> str:
-    """A stamp that changes when a header does; DATASUM in it stands for the pixels."""
-    text = "".join(header.tostring(sep="\n", endcard=False, padding=False) for header in headers)
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
+def _bare(table: pa.Table) -> pa.Table:
+    """The table without what Parquet adds to its metadata."""
+    return pa.Table.from_arrays([table[name] for name in INDEX_SCHEMA.names], schema=INDEX_SCHEMA)
 
 
 def _bounding_circles(corners: Floats) -> tuple[Floats, Floats]:

@@ -2,31 +2,61 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from lsst import sphgeom
 
-from constellation.discovery import QuadrantIndex, convex_polygon, rebased
+from constellation.discovery import QuadrantIndex, convex_polygon
+from constellation.exposure_headers import rebased
 from constellation.mer_catalogue import Sources, read_sources
 from constellation.plan import Plan, SubTile
-from constellation.survey_files import File
+from constellation.survey_files import (
+    MER_PRODUCTS,
+    File,
+    as_file,
+    match_tiles,
+    pick_tiles,
+)
 from constellation.tiling import Flags, Floats, Grid, Integers
 from shine.errors import InputError
 from shine.manifest import Manifest, QuadrantFiles, SkyBounds, read_manifest, write_manifest
 
 
+@dataclass(frozen=True)
+class TileFiles:
+    """The MER files of some tiles; None for a kind that the manifests shall not name."""
+
+    catalogues: Mapping[int, File]
+    morphology: Mapping[int, File] | None = None
+    segmentation: Mapping[int, File] | None = None
+
+    @classmethod
+    def of(cls, given: Mapping[str, Sequence[str] | None], tiles: Sequence[int]) -> TileFiles:
+        """The files of some tiles among those `given` by kind.
+
+        Raises `InputError` naming a tile that lacks one of a kind that is given at all.
+        """
+        picked = {}
+        for kind, product in MER_PRODUCTS.items():
+            if given[kind]:
+                found = match_tiles(map(as_file, given[kind]), product)
+                files = pick_tiles(found, tiles, product, f"--{kind}")
+                picked[kind] = dict(zip(tiles, files, strict=True))
+        return cls(**picked)
+
+
 def build_manifests(
-    plan: Plan, tile_id: int, index: QuadrantIndex, catalogues: Mapping[int, File], folder: Path
+    plan: Plan, tile_id: int, index: QuadrantIndex, files: TileFiles, folder: Path
 ) -> list[Manifest]:
     """Return the manifests of a tile's planned sub-tiles, with paths relative to `folder`.
 
-    `catalogues` gives the catalogue of each of `plan.catalogue_tiles(tile_id)`.
+    `files` gives those of each of `plan.catalogue_tiles(tile_id)`.
     """
-    paths = [catalogues[tile] for tile in plan.catalogue_tiles(tile_id)]
-    sources = read_sources(paths)
+    tiles = plan.catalogue_tiles(tile_id)
+    sources = read_sources(files.catalogues[tile] for tile in tiles)
     grid = plan.grid(tile_id)
     rows, cols = grid.core_cells(sources.vectors)
     in_row, in_col = grid.extended_cells(sources.vectors)
@@ -39,7 +69,7 @@ def build_manifests(
                 extended=in_row[:, subtile.row] & in_col[:, subtile.col],
             ),
             grid,
-            _Files(index, [rebased(path, folder) for path in paths], folder),
+            _Files(index, files, tiles, folder),
         )
         for subtile in plan.by_tile.get(tile_id, [])
     ]
@@ -78,16 +108,23 @@ class _Members:
 @dataclass(frozen=True)
 class _Files:
     index: QuadrantIndex
-    catalogues: list[str]
+    mer: TileFiles
+    tiles: list[int]  # by the number of the catalogue in `Sources`
     folder: Path
+
+    def of_tiles(self, found: Mapping[int, File] | None, numbers: list[int]) -> list[str] | None:
+        """Files of the tiles with some numbers, with paths from this folder."""
+        if found is None:
+            return None
+        return [rebased(found[self.tiles[number]], self.folder) for number in numbers]
 
     def quadrants(self, rows: Integers) -> list[QuadrantFiles]:
         """Files of some rows of the index, with paths from this folder."""
         listed = []
         for row in self.index.table.take(rows).to_pylist():
-            frame, background, psf = (
-                rebased(self.index.locate(row[name]), self.folder)
-                for name in ("FRAME", "BACKGROUND", "PSF")
+            frame, background, psf, weight = (
+                None if row[name] is None else rebased(self.index.locate(row[name]), self.folder)
+                for name in ("FRAME", "BACKGROUND", "PSF", "WEIGHT")
             )
             listed.append(
                 QuadrantFiles(
@@ -96,6 +133,7 @@ class _Files:
                     flg_path=frame,
                     psf_path=psf,
                     bkg_path=background,
+                    wgt_path=weight,
                     quadrant=row["QUADRANT"],
                     version=row["DATASUM"],
                 )
@@ -117,7 +155,9 @@ def _manifest(subtile: SubTile, members: _Members, grid: Grid, files: _Files) ->
             core_ra=core_ra, core_dec=core_dec, extended_ra=extended_ra, extended_dec=extended_dec
         ),
         quadrants=files.quadrants(files.index.overlapping(extended)),
-        source_catalog=[files.catalogues[number] for number in contributing],
+        source_catalog=files.of_tiles(files.mer.catalogues, contributing),
+        morphology_catalog=files.of_tiles(files.mer.morphology, contributing),
+        segmentation_map=files.of_tiles(files.mer.segmentation, contributing),
         source_ids=sources.object_id[members.extended].tolist(),
         core_source_ids=sources.object_id[members.core].tolist(),
     )

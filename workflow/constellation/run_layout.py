@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -11,19 +11,23 @@ from typing import Any
 from constellation.config import PipelineConfig, load_config
 from constellation.plan import Plan, SubTile
 from constellation.survey_files import (
-    CATALOGUES,
     EXPOSURES,
+    MER_PRODUCTS,
     File,
+    TileProduct,
     digest_of,
-    list_catalogues,
     list_exposure_files,
     list_objects,
-    match_catalogues,
-    pick_catalogues,
+    list_tile_files,
+    match_tiles,
+    pick_tiles,
+    together,
 )
 from shine.errors import ConfigurationError
 from shine.provenance import digest
 from shine.s3 import StoredObject
+
+TileFiles = dict[str, dict[int, File]]  # by the names in MER_PRODUCTS, and by tile
 
 
 @dataclass(frozen=True)
@@ -31,12 +35,17 @@ class SurveyFiles:
     """The files on disk that a run reads (or, with a mock survey, writes first).
 
     A survey in S3 has none but the truth: shine and constellation read its objects themselves, and
-    the rules learn of changes by `Run.exposure_digest` and `Run.catalogue_digest`.
+    the rules learn of changes by `Run.exposure_digest` and `Run.mer_digest`.
     """
 
     exposures: list[Path]
-    catalogues: dict[int, Path]
+    mer: TileFiles
     truth: Path | None
+
+    @property
+    def mer_files(self) -> list[File]:
+        """All MER files that the configuration asks for."""
+        return [path for found in self.mer.values() for path in found.values()]
 
 
 @dataclass(frozen=True)
@@ -79,7 +88,7 @@ class Run:
         if data.mock_survey is None:
             return SurveyFiles(
                 list_exposure_files(data.survey),
-                match_catalogues(list_catalogues(data.survey)),
+                self._by_tile(list_tile_files(data.survey, self._mer_products)),
                 data.truth,
             )
         from constellation.mock_survey.config import load_mock_config
@@ -92,44 +101,73 @@ class Run:
             raise ConfigurationError(str(error)) from error
         return SurveyFiles(
             [*files.frames, *files.backgrounds, *files.psfs],
-            match_catalogues(files.catalogues),
+            self._by_tile(files.all_paths()),
             data.truth or files.truth,
         )
 
-    def catalogues(self, tile_id: int) -> list[File]:
-        """The catalogues that a tile's manifests need; raises `InputError` if one is missing."""
-        place = f"{self.config.data.survey}/MER"
-        return pick_catalogues(self._catalogues, self.plan.catalogue_tiles(tile_id), place)
+    def mer_files(self, tile_id: int) -> dict[str, list[File]]:
+        """The MER files that a tile's manifests need, by the names in MER_PRODUCTS.
 
-    def local_catalogues(self, tile_id: int) -> list[File]:
+        Raises `InputError` naming a tile that lacks one.
+        """
+        tiles = self.plan.catalogue_tiles(tile_id)
+        return {
+            name: pick_tiles(found, tiles, MER_PRODUCTS[name], self.config.data.survey)
+            for name, found in self._mer.items()
+        }
+
+    def mer_options(self, tile_id: int) -> list[str]:
+        """How `constellation manifests` is told of them."""
+        files = self.mer_files(tile_id)
+        return [word for name in files for word in (f"--{name}", *map(str, files[name]))]
+
+    def local_mer_files(self, tile_id: int) -> list[File]:
         """Those of them that a rule can have as inputs: none for a survey in S3."""
-        return [] if isinstance(self.config.data.survey, str) else self.catalogues(tile_id)
+        if isinstance(self.config.data.survey, str):
+            return []
+        return [path for paths in self.mer_files(tile_id).values() for path in paths]
 
     def exposure_digest(self) -> str | None:
-        """For a survey in S3: changes with its frames, backgrounds and PSFs."""
+        """For a survey in S3: changes with its frames, backgrounds, weights and PSFs."""
         if not isinstance(self.config.data.survey, str):
             return None
         return digest_of(self._exposure_objects.values())
 
-    def catalogue_digest(self, tile_id: int) -> str | None:
-        """For a survey in S3: changes with the catalogues that a tile's manifests need."""
+    def mer_digest(self, tile_id: int) -> str | None:
+        """For a survey in S3: changes with the MER files that a tile's manifests need."""
         if not isinstance(self.config.data.survey, str):
             return None
-        return digest_of(self._catalogue_objects[uri] for uri in self.catalogues(tile_id))
+        files = self.mer_files(tile_id).values()
+        return digest_of(self._mer_objects[uri] for uris in files for uri in uris)
+
+    @property
+    def _wanted(self) -> list[str]:
+        """The names in MER_PRODUCTS of what manifests shall name."""
+        data = self.config.data
+        optional = {"morphology": data.morphology, "segmentation": data.segmentation}
+        return ["catalogues", *(name for name, on in optional.items() if on)]
+
+    @property
+    def _mer_products(self) -> list[TileProduct]:
+        return [MER_PRODUCTS[name] for name in self._wanted]
+
+    def _by_tile(self, paths: Iterable[File]) -> TileFiles:
+        paths = list(paths)
+        return {name: match_tiles(paths, MER_PRODUCTS[name]) for name in self._wanted}
 
     @cached_property
-    def _catalogues(self) -> Mapping[int, File]:
+    def _mer(self) -> TileFiles:
         if isinstance(self.config.data.survey, str):
-            return match_catalogues(self._catalogue_objects)
-        return self.survey.catalogues
+            return self._by_tile(self._mer_objects)
+        return self.survey.mer
 
     @cached_property
     def _exposure_objects(self) -> dict[str, StoredObject]:
         return list_objects(str(self.config.data.survey), EXPOSURES)
 
     @cached_property
-    def _catalogue_objects(self) -> dict[str, StoredObject]:
-        return list_objects(str(self.config.data.survey), CATALOGUES)
+    def _mer_objects(self) -> dict[str, StoredObject]:
+        return list_objects(str(self.config.data.survey), together(self._mer_products))
 
     @property
     def subtile_resources(self) -> dict[str, str | int]:

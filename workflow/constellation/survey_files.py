@@ -7,27 +7,28 @@ are those of the public archive (s3://nasa-irsa-euclid-q1/q1), or VIS, PSF and M
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from shine import s3
 from shine.errors import InputError, explain
 from shine.provenance import digest
-from shine.storage import is_remote
+from shine.storage import Version, is_remote, version
 
 File = Path | str  # on a local disk, or a URI
 
 _EXPOSURE_NAME = re.compile(
-    r"EUC_VIS_(?:SWL-DET|SWL-BKG|GRD-PSF)-(?P<obs>\d{6})-(?P<dither>\d{2})-(?P<kind>\d)-\d{7}"
+    r"EUC_VIS_(?:SWL-DET|SWL-BKG|SWL-WGT|GRD-PSF)-(?P<obs>\d{6})-(?P<dither>\d{2})-(?P<kind>\d)-\d{7}"
     r"__(?P<timestamp>.+?)\.fits(?:\.gz)?"
 )
 # the archive has one PSF file for all exposures, and a copy of it in the folder of each observation
 _COMMON_PSF_NAME = re.compile(
     r"EUC_VIS_GRD-PSF-000-000000-0000000__(?P<timestamp>.+?)\.fits(?:\.gz)?"
 )
-_CATALOGUE_NAME = re.compile(
-    r"EUC_MER_FINAL-CAT_TILE(?P<tile>\d+)-(?P<hash>[^_]+)_(?P<timestamp>.+?)_\d+\.\d+\.fits(?:\.gz)?"
+_TILE_NAME = re.compile(
+    r"EUC_MER_FINAL-(?P<tag>[A-Z-]+)_TILE(?P<tile>\d+)-(?P<hash>[^_]+)_(?P<timestamp>.+?)"
+    r"_\d+\.\d+\.fits(?:\.gz)?"
 )
 
 
@@ -39,22 +40,40 @@ class Product:
     expected: str  # for the error if there are none
 
 
+@dataclass(frozen=True)
+class TileProduct(Product):
+    """MER files of one kind, of which each tile has one."""
+
+    noun: str  # for errors
+    tag: str  # in the files' names
+    archive_folder: str  # of the public archive
+
+    @classmethod
+    def of(cls, noun: str, tag: str, archive_folder: str) -> TileProduct:
+        """The product with such names, in the folder MER or in the public archive's."""
+        stem = f"EUC_MER_FINAL-{tag}_TILE*.fits*"
+        patterns = (f"MER/**/{stem}", f"{archive_folder}/*/{stem}")
+        return cls(patterns, f"MER/EUC_MER_FINAL-{tag}_*.fits", noun, tag, archive_folder)
+
+
 EXPOSURES = Product(
     (
         "VIS/*/EUC_VIS_SWL-DET-*.fits*",
         "VIS/*/EUC_VIS_SWL-BKG-*.fits*",
+        "VIS/*/EUC_VIS_SWL-WGT-*.fits*",
         "VIS/*/EUC_VIS_GRD-PSF-*.fits*",
         "PSF/**/EUC_VIS_GRD-PSF-*.fits*",
     ),
     "VIS/{obs}/EUC_VIS_SWL-DET-*.fits",
 )
-CATALOGUES = Product(
-    (
-        "MER/**/EUC_MER_FINAL-CAT_TILE*.fits*",
-        "catalogs/MER_FINAL_CATALOG/*/EUC_MER_FINAL-CAT_TILE*.fits*",
-    ),
-    "MER/EUC_MER_FINAL-CAT_*.fits",
-)
+CATALOGUES = TileProduct.of("catalogue", "CAT", "catalogs/MER_FINAL_CATALOG")
+MORPHOLOGY = TileProduct.of("morphology catalogue", "MORPH-CAT", "catalogs/MER_FINAL_CATALOG")
+SEGMENTATION = TileProduct.of("segmentation map", "SEGMAP", "MER_SEG")
+MER_PRODUCTS = {  # by the option of `constellation manifests`
+    "catalogues": CATALOGUES,
+    "morphology": MORPHOLOGY,
+    "segmentation": SEGMENTATION,
+}
 
 
 @dataclass(frozen=True, order=True)
@@ -68,12 +87,22 @@ class Exposure:
 
 @dataclass(frozen=True)
 class ExposureFiles:
-    """The three files of one exposure."""
+    """The files of one exposure; not all have a weight map."""
 
     exposure: Exposure
     frame: File
     background: File
     psf: File
+    weight: File | None = None
+
+    @property
+    def paths(self) -> tuple[File, ...]:
+        """All of them."""
+        return tuple(
+            path
+            for path in (self.frame, self.background, self.psf, self.weight)
+            if path is not None
+        )
 
 
 def as_file(text: str) -> File:
@@ -91,13 +120,14 @@ def parse_exposure_name(name: str) -> tuple[Exposure, str]:
 
 
 def match_exposures(paths: Iterable[File], kinds: Iterable[int]) -> list[ExposureFiles]:
-    """Pair frames, backgrounds and PSFs by exposure, sorted; of two versions the latest wins.
+    """Match the files of each exposure, sorted; of two versions the latest wins.
 
     `paths` are any files of a survey; frames of other kinds are left out. An exposure without a PSF
     of its own has the common one of its observation's folder. Raises `InputError` naming a frame
     without its background or PSF.
     """
-    latest: dict[str, dict[Exposure, tuple[str, File]]] = {"DET": {}, "BKG": {}, "PSF": {}}
+    latest: dict[str, dict[Exposure, tuple[str, File]]]
+    latest = {tag: {} for tag in ("DET", "BKG", "WGT", "PSF")}
     common: dict[str, tuple[str, File]] = {}  # folder -> its PSF for all exposures
     for path in paths:
         name, folder = _name(path), _folder(path)
@@ -119,30 +149,58 @@ def match_exposures(paths: Iterable[File], kinds: Iterable[int]) -> list[Exposur
             latest["DET"][exposure][1],
             _companion(latest, "BKG", exposure),
             _companion(latest, "PSF", exposure),
+            latest["WGT"].get(exposure, ("", None))[1],
         )
         for exposure in wanted
     ]
 
 
-def match_catalogues(paths: Iterable[File]) -> dict[int, File]:
-    """Return the latest MER catalogue of each tile among `paths`."""
+def match_tiles(paths: Iterable[File], product: TileProduct) -> dict[int, File]:
+    """Return the latest file of a product for each tile among `paths`, which are any files."""
     latest: dict[int, tuple[str, File]] = {}
     for path in paths:
-        match = _CATALOGUE_NAME.fullmatch(_name(path))
-        if match:
+        match = _TILE_NAME.fullmatch(_name(path))
+        if match and match["tag"] == product.tag:
             tile = int(match["tile"])
             latest[tile] = max(latest.get(tile, ("", path)), (match["timestamp"], path))
     return {tile: path for tile, (_, path) in sorted(latest.items())}
 
 
+def match_catalogues(paths: Iterable[File]) -> dict[int, File]:
+    """Return the latest MER catalogue of each tile among `paths`."""
+    return match_tiles(paths, CATALOGUES)
+
+
 def list_exposure_files(survey: File) -> list[File]:
-    """Return frames, backgrounds and PSFs of a survey, sorted; `InputError` if none."""
+    """Return frames, backgrounds, weights and PSFs of a survey, sorted; `InputError` if none."""
     return _files(survey, EXPOSURES)
+
+
+def exposure_versions(survey: File) -> dict[File, Version]:
+    """Return the same files, each with what tells it from a later one of the same name.
+
+    No file is opened: a survey in S3 is listed, of one on disk the file system is asked.
+    """
+    if is_remote(survey):
+        objects = list_objects(str(survey), EXPOSURES)
+        return {uri: (entry.size, entry.etag) for uri, entry in objects.items()}
+    return {path: version(str(path)) for path in list_exposure_files(survey)}
 
 
 def list_catalogues(survey: File) -> list[File]:
     """Return the MER catalogues of a survey, sorted; raises `InputError` if none."""
-    return _files(survey, CATALOGUES)
+    return list_tile_files(survey, [CATALOGUES])
+
+
+def list_tile_files(survey: File, products: Sequence[TileProduct]) -> list[File]:
+    """Return all files of some products, sorted; raises `InputError` if there is none at all."""
+    return _files(survey, together(products))
+
+
+def together(products: Sequence[TileProduct]) -> Product:
+    """Several products as one, to be found in one listing."""
+    patterns = tuple(pattern for product in products for pattern in product.patterns)
+    return Product(patterns, products[0].expected)
 
 
 def list_objects(survey: str, product: Product) -> dict[str, s3.StoredObject]:
@@ -169,25 +227,26 @@ def digest_of(objects: Iterable[s3.StoredObject]) -> str:
     return digest(f"{entry.uri} {entry.size} {entry.etag}" for entry in objects)
 
 
-def pick_catalogues(
-    catalogues: Mapping[int, File], tiles: Iterable[int], place: File
+def pick_tiles(
+    found: Mapping[int, File], tiles: Iterable[int], product: TileProduct, place: File
 ) -> list[File]:
-    """Return the catalogues of some tiles; raises `InputError` naming a tile that has none.
+    """Return a product's files of some tiles; raises `InputError` naming a tile that has none.
 
-    `place` is where the catalogues come from, for the error.
+    `place` is where the files come from, for the error.
     """
     picked = []
     for tile in tiles:
-        if tile not in catalogues:
+        if tile not in found:
+            name = f"EUC_MER_FINAL-{product.tag}_TILE{tile}-*.fits"
             raise InputError(
                 explain(
                     place,
-                    f"no catalogue of tile {tile}",
-                    f"EUC_MER_FINAL-CAT_TILE{tile}-*.fits",
+                    f"no {product.noun} of tile {tile}",
+                    f"{name} under MER or {product.archive_folder}",
                     "Fetch it: its sources lie in or next to the planned sub-tiles.",
                 )
             )
-        picked.append(catalogues[tile])
+        picked.append(found[tile])
     return picked
 
 

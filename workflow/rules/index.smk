@@ -16,8 +16,10 @@ rule quadrant_index:
         kinds=list(RUN.config.data.exposure_kinds),
         # a survey in S3 is no input: Snakemake would ask for each object by itself
         version=lambda wildcards: RUN.exposure_digest(),
+        # Snakemake deletes a job's outputs before it starts: what was read of each exposure stays
+        kept=RESULTS / "kept" / "index",
     message:
         "Indexing the quadrants of {params.survey}"
     shell:
         "constellation index --survey {params.survey:q} --kinds {params.kinds}"
-        " --output {output:q} > {log:q} 2>&1"
+        " --kept {params.kept:q} --output {output:q} > {log:q} 2>&1"

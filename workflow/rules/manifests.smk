@@ -31,7 +31,7 @@ for cells, tiles in PLAN.cell_sets.items():
             "manifests" if len(PLAN.cell_sets) == 1 else f"manifests_{tiles[0]}"
         input:
             index=rules.quadrant_index.output,
-            catalogues=lambda wildcards: RUN.local_catalogues(int(wildcards.tile)),
+            mer=lambda wildcards: RUN.local_mer_files(int(wildcards.tile)),
         output:
             [
                 RESULTS / "manifests" / "{tile}" / f"{{tile}}_{row}_{col}.yaml"
@@ -48,14 +48,12 @@ for cells, tiles in PLAN.cell_sets.items():
             tiling=TILING,
             tiles=RUN.tiles_digest,
             # a survey in S3 is no input: Snakemake would ask for each object by itself
-            catalogues=lambda wildcards: [
-                str(path) for path in RUN.catalogues(int(wildcards.tile))
-            ],
-            version=lambda wildcards: RUN.catalogue_digest(int(wildcards.tile)),
+            mer=lambda wildcards: RUN.mer_options(int(wildcards.tile)),
+            version=lambda wildcards: RUN.mer_digest(int(wildcards.tile)),
             folder=lambda wildcards, output: Path(output[0]).parent,
         message:
             "Partitioning tile {wildcards.tile}"
         shell:
             "constellation manifests --tiling {params.tiling:q} --tile {wildcards.tile}"
-            " --index {input.index:q} --catalogues {params.catalogues:q}"
+            " --index {input.index:q} {params.mer:q}"
             " --output {params.folder:q} > {log:q} 2>&1"

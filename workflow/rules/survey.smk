@@ -6,7 +6,7 @@ rule mock_survey:
         RUN.config.data.mock_survey,
     output:
         SURVEY.exposures,
-        list(SURVEY.catalogues.values()),
+        SURVEY.mer_files,
         SURVEY.truth,
     log:
         LOGS / "mock_survey.log",
