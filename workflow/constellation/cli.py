@@ -24,7 +24,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         stream=sys.stderr,
     )
     logging.getLogger("botocore").setLevel(logging.INFO)  # below, it logs access keys
-    logging.getLogger("urllib3").setLevel(logging.ERROR)  # warns whenever it closes a connection
+    if not options.verbose:
+        logging.getLogger("urllib3").setLevel(logging.ERROR)  # it tells of connections it closes
     try:
         return options.run(options) or 0
     except ShineError as error:
