@@ -1,4 +1,4 @@
-"""Super-resolution of undersampled PSF stamps by a model of the optics.
+"""Models of the optics, fitted to undersampled PSF stamps.
 
 A space telescope's PSF is narrower than two pixels: sampled at the native pixel its transform is
 aliased, and a model convolved by it is biased in shear. Between the pixels the PSF is known from
@@ -14,18 +14,15 @@ Three optics are tried:
                 wavelength x Gaussian jitter
     Moffat      T = 2 (q / 2)^n K_n(q) / Gamma(n), q = sqrt(s), n = beta - 1 (Trujillo et al. 2001)
     stretched   T = exp(-s^(c / 2)): c = 5/3 is Kolmogorov's turbulence (Fried 1966), 2 a Gaussian
-
-What the model leaves of the native stamp is interpolated smoothly and added, so the samples that
-the two grids share are the stamp's own. A factor of two is enough: the telescope passes nothing
-beyond D / lambda = 0.80 cycles per 0.1" pixel, and the pixel's transform vanishes at 1.
 """
 
+import functools
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 import scipy.fft
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 from scipy.special import gamma, kv
 
 Array = NDArray[np.float64]
@@ -48,7 +45,6 @@ START_HALO = 0.1  # pixels
 SHAPE_STEP = 1e-3  # of the finite difference by the log of the shape
 MAX_STEPS = 60
 TOLERANCE = 1e-6  # rms change of the model in a step, relative to the stamp's peak
-CHUNK = 16  # stamps worked on at once: a few MB, so that they stay in the cache
 
 
 @dataclass(frozen=True)
@@ -63,52 +59,14 @@ class _Grid:
 
 
 @dataclass(frozen=True)
-class _Optics:
+class Optics:
     grid: _Grid
     profile: Callable[[Array, float], tuple[Array, Array]]  # s, shape (w, n or c) -> T, dT/ds
     size: float  # trace(Q) / 2 to start from
     shapes: tuple[float, float, float]  # least, first and greatest
 
 
-def super_resolve(stamps: ArrayLike, pixel_arcsec: float) -> NDArray[np.float32]:
-    """Effective PSFs (..., 2 k - 1, 2 k - 1), sampled twice as finely as the stamps (..., k, k).
-
-    `stamps` are effective PSFs (pixel response included) at native pixels of `pixel_arcsec`, k odd,
-    centred on the middle pixel, where the result is centred too. Values stay per native pixel:
-    result[..., ::2, ::2] is the stamp, and the result sums to four times the stamp's sum, but for
-    light at the edge: the native pixels reach k / 2 pixels from the centre, the fine ones 1/4 less.
-    Nothing is added outside the stamp. Each stamp has its own flux, x0 and Q; all stamps of a call
-    share the kind of optics, its shape (w, n or c) and h, fitted on that of median concentration.
-
-    Raises ValueError for stamps that are not square and odd, not finite or without a positive sum,
-    for pixels too wide for a factor of two, and where a fit does not converge.
-    """
-    native = np.asarray(stamps, np.float64)
-    _check(native)
-    cutoff = CUTOFF_PER_ARCSEC * pixel_arcsec  # cycles per pixel
-    if not 0.0 < cutoff < 1.0:
-        limit = 1.0 / CUTOFF_PER_ARCSEC
-        raise ValueError(f'pixels of {pixel_arcsec}": twice as fine serves up to {limit:.3f}" only')
-    size = native.shape[-1]
-    flat = native.reshape(-1, size, size)
-    scale = flat.max(axis=(1, 2))
-    flat = flat / scale[:, None, None]
-
-    reference = np.argsort(flat.sum(axis=(1, 2)))[len(flat) // 2]
-    optics, start = _choose_optics(flat[reference][None], cutoff)
-    guess = np.repeat(start, len(flat), axis=0)
-    guess[:, :3] = _centroids(flat)
-    spread = _interpolation(size, cutoff)
-    fine = np.empty((len(flat), 2 * size - 1, 2 * size - 1), np.float32)
-    for first in range(0, len(flat), CHUNK):
-        part = slice(first, first + CHUNK)
-        model = _fitted_models(flat[part], guess[part], optics)
-        left = flat[part] - model[:, ::2, ::2]
-        fine[part] = (model + spread @ left @ spread.T) * scale[part, None, None]
-    return fine.reshape(*native.shape[:-2], *fine.shape[1:])
-
-
-def _fitted_models(stamps: Array, guess: Array, optics: _Optics) -> Array:
+def fitted_models(stamps: Array, guess: Array, optics: Optics) -> Array:
     """The fitted models (m, 2 k - 1, 2 k - 1) of stamps (m, k, k), at half pixels."""
     size = stamps.shape[-1]
     fitted, chi2, going = _fit(stamps, guess, optics, N_OWN)
@@ -124,13 +82,13 @@ def _fitted_models(stamps: Array, guess: Array, optics: _Optics) -> Array:
     return 4.0 * _crop(_images(hats, 2 * optics.grid.n), 2 * size - 1)
 
 
-def _choose_optics(stamp: Array, cutoff: float) -> tuple[_Optics, Array]:
+def choose_optics(stamp: Array, cutoff: float) -> tuple[Optics, Array]:
     """The optics that fit one stamp (1, k, k) best, and its parameters (1, 8)."""
     size = stamp.shape[-1]
     found = []
     for optics in (_telescope(size, cutoff), _moffat(size), _stretched(size)):
         start = np.zeros((1, N_PARAMETERS))
-        start[:, :3] = _centroids(stamp)
+        start[:, :3] = centroids(stamp)
         start[:, 3] = np.log(optics.size)
         start[:, 6:] = START_HALO, np.log(optics.shapes[1])
         near, _, _ = _fit(stamp, start, optics, N_OWN)
@@ -142,20 +100,23 @@ def _choose_optics(stamp: Array, cutoff: float) -> tuple[_Optics, Array]:
     return optics, fitted
 
 
-def _telescope(size: int, cutoff: float) -> _Optics:
+def _telescope(size: int, cutoff: float) -> Optics:
     grid = _make_grid(size, 2)
     nodes = np.linspace(0.0, 1.0, 1001)  # of the frequency in units of the cut-off
     mtf = annular_mtf(nodes, OBSCURATION)
 
+    @functools.lru_cache(maxsize=4)  # most fits hold the wavelength
+    def aperture(wavelength: float) -> Array:
+        return np.interp(grid.k * (wavelength / (2.0 * np.pi * cutoff)), nodes, mtf)
+
     def profile(s: Array, wavelength: float) -> tuple[Array, Array]:
-        aperture = np.interp(grid.k * (wavelength / (2.0 * np.pi * cutoff)), nodes, mtf)
-        value = aperture * np.exp(-0.5 * s)
+        value = aperture(float(wavelength)) * np.exp(-0.5 * s)
         return value, -0.5 * value
 
-    return _Optics(grid, profile, 0.15, (0.93, 1.0, 1.08))
+    return Optics(grid, profile, 0.15, (0.93, 1.0, 1.08))
 
 
-def _moffat(size: int) -> _Optics:
+def _moffat(size: int) -> Optics:
     q = np.geomspace(1e-3, 100.0, 1000)  # tabulated: K_n costs a hundred times an interpolation
     nodes = q**2
 
@@ -164,16 +125,16 @@ def _moffat(size: int) -> _Optics:
         slopes = -0.5 * (q / 2.0) ** (n - 1.0) * kv(n - 1.0, q) / gamma(n)
         return np.interp(s, nodes, values), np.interp(s, nodes, slopes)
 
-    return _Optics(_make_grid(size, 4), profile, 1.5, (0.4, 1.5, 20.0))
+    return Optics(_make_grid(size, 4), profile, 1.5, (0.4, 1.5, 20.0))
 
 
-def _stretched(size: int) -> _Optics:
+def _stretched(size: int) -> Optics:
     def profile(s: Array, c: float) -> tuple[Array, Array]:
         s = np.maximum(s, 1e-12)  # the slope has a pole at 0
         value = np.exp(-(s ** (c / 2.0)))
         return value, -0.5 * c * s ** (c / 2.0 - 1.0) * value
 
-    return _Optics(_make_grid(size, 4), profile, 0.3, (0.8, 1.7, 2.0))
+    return Optics(_make_grid(size, 4), profile, 0.3, (0.8, 1.7, 2.0))
 
 
 def annular_mtf(frequency: Array, obscuration: float) -> Array:
@@ -209,7 +170,7 @@ def _make_grid(size: int, finer: int) -> _Grid:
     return _Grid(n, kx, ky, np.hypot(kx, ky), pixel)
 
 
-def _transforms(p: Array, optics: _Optics, n_slopes: int) -> NDArray[np.complex128]:
+def _transforms(p: Array, optics: Optics, n_slopes: int) -> NDArray[np.complex128]:
     """The models' transforms on the grid and their derivatives by the first 0, 6 or 8 parameters.
 
     p is (m, 8), the result (m, 1 + n_slopes, rows, columns); shape is the first row's for all.
@@ -245,10 +206,11 @@ def _images(hats: NDArray[np.complex128], n: int) -> Array:
     while hats.shape[-2] > n:
         half = hats.shape[-2] // 2
         rows = hats[..., :half, :] + hats[..., half:, :]
-        # column j takes j - half, the mirror image of half - j
-        columns = np.arange(half // 2 + 1)
-        mirrored = rows[..., -np.arange(half) % half, :][..., half - columns].conj()
-        hats = rows[..., columns] + mirrored
+        # column j takes j - half, the mirror image of half - j; row i takes that of -i
+        hats = rows[..., : half // 2 + 1].copy()
+        mirrored = rows[..., half : half - half // 2 - 1 : -1].conj()
+        hats[..., 0, :] += mirrored[..., 0, :]
+        hats[..., 1:, :] += mirrored[..., :0:-1, :]
     return scipy.fft.irfft2(hats)
 
 
@@ -259,7 +221,7 @@ def _crop(images: Array, size: int) -> Array:
 
 
 def _fit(
-    stamps: Array, start: Array, optics: _Optics, n_free: int
+    stamps: Array, start: Array, optics: Optics, n_free: int
 ) -> tuple[Array, Array, NDArray[np.intp]]:
     """Least squares by Levenberg-Marquardt in the first parameters, all stamps (m, k, k) at once.
 
@@ -310,7 +272,7 @@ def _fit(
     return best, chi2, active
 
 
-def _centroids(stamps: Array) -> Array:
+def centroids(stamps: Array) -> Array:
     """Flux, x and y (m, 3) in pixels from the centre, of the 3 x 3 pixels about the brightest."""
     m, size, _ = stamps.shape
     row, column = np.unravel_index(stamps.reshape(m, -1).argmax(axis=1), (size, size))
@@ -320,31 +282,3 @@ def _centroids(stamps: Array) -> Array:
     x = (core.sum(axis=1) * (column - size // 2)).sum(axis=1) / total
     y = (core.sum(axis=2) * (row - size // 2)).sum(axis=1) / total
     return np.stack([stamps.sum(axis=(1, 2)), x, y], axis=1)
-
-
-def _interpolation(size: int, cutoff: float) -> Array:
-    """Matrix (2 size - 1, size) that interpolates one axis of a residual to half pixels.
-
-    Of all functions through the samples it takes the likeliest one whose power spectrum is that of
-    the telescope's effective PSF: each native frequency is split among its aliases in proportion.
-    """
-    n = 2 * size
-    frequency = scipy.fft.fftfreq(2 * n) * 2.0  # cycles per pixel
-    mtf = annular_mtf(frequency / cutoff, OBSCURATION)
-    power = (np.sinc(frequency) ** 2 * (mtf**2 + 1e-9)).reshape(2, n)  # never 0 in all aliases
-    share = (power / power.sum(axis=0)).ravel()
-    samples = scipy.fft.fft(np.eye(n, size), axis=0)
-    fine = scipy.fft.ifft(np.tile(samples, (2, 1)) * share[:, None], axis=0)
-    return 2.0 * fine.real[: 2 * size - 1]
-
-
-def _check(stamps: Array) -> None:
-    shape = stamps.shape
-    if len(shape) < 2 or shape[-1] != shape[-2] or shape[-1] % 2 == 0 or shape[-1] < 5:
-        raise ValueError(f"PSF stamps must be square, odd and at least 5 px wide, found {shape}")
-    broken = ~np.isfinite(stamps).all(axis=(-2, -1))
-    if broken.any():
-        raise ValueError(f"{broken.sum()} of {broken.size} PSF stamps hold values not finite")
-    empty = stamps.sum(axis=(-2, -1)) <= 0.0
-    if empty.any():
-        raise ValueError(f"{empty.sum()} of {empty.size} PSF stamps have no positive sum")

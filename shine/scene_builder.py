@@ -1,6 +1,7 @@
 """Building a `Scene` quadrant by quadrant on the host, keeping only the pixels under stamps."""
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -104,13 +105,13 @@ class SceneBuilder:
         return sum(self._seen_in.values(), start=none)
 
     def build(self) -> Scene:
-        """Put the parts together, padded to sizes that sub-tiles share."""
+        """Put the parts together, padded to sizes that sub-tiles share; the builder ends empty."""
         n_pixels = bucket(self._n_pixels + 1)
         profile = PROFILES[self._sources.profile]
         return Scene(
             tiers=tuple(
-                _joined(size, parts, dump=n_pixels - 1)
-                for (size, _), parts in sorted(self._tiers.items())
+                _joined(key[0], self._tiers.pop(key), dump=n_pixels - 1)
+                for key in sorted(self._tiers)
             ),
             data_adu=_padded(self._data, n_pixels),
             weight=_padded(self._weight, n_pixels),
@@ -194,27 +195,49 @@ def _window(corner: tuple[int, int], size: int, shape: tuple[int, int]) -> tuple
 
 
 def _padded(parts: list[np.ndarray], length: int) -> np.ndarray:
-    result = np.zeros(length, np.float32)
-    joined = np.concatenate(parts) if parts else np.zeros(0, np.float32)
-    result[: len(joined)] = joined
-    return result
+    """The parts one after the other, each given up as it is copied, and zeros behind."""
+    joined, start = np.zeros(length, np.float32), 0
+    for part in _given_up(parts):
+        joined[start : start + len(part)] = part
+        start += len(part)
+    return joined
+
+
+def _given_up(parts: list[np.ndarray]) -> Iterator[np.ndarray]:
+    """The parts in order, of which the list keeps none: together they are most of the memory."""
+    parts.reverse()
+    while parts:
+        yield parts.pop()
 
 
 def _joined(size: int, parts: _TierParts, dump: int) -> Tier:
     """The views of a tier, those of one blend next to each other, and padding behind."""
     blend = np.concatenate(parts.blend)
     order = np.argsort(blend, kind="stable")
-    extra = bucket(len(order) + 1) - len(order)
-    rows = np.append(order, np.zeros(extra, int))  # any valid geometry
-    pixel = np.concatenate(parts.pixel)[rows]
+    place = np.empty_like(order)
+    place[order] = np.arange(len(order))  # where each view goes
+    length = bucket(len(order) + 1)
+    pixel = _placed(parts.pixel, place, length)
     pixel[len(order) :] = _OUTSIDE
     pixel[pixel == _OUTSIDE] = dump
     blends, first = np.unique(blend[order], return_index=True)
-    columns = (np.concatenate(column)[rows] for column in zip(*parts.frames, strict=True))
+    columns = [list(column) for column in zip(*parts.frames, strict=True)]
+    parts.frames.clear()
     return Tier(
         size=size,
-        frame=StampFrame(*columns),
+        frame=StampFrame(*(_placed(column, place, length) for column in columns)),
         pixel=pixel,
         blend=blends,
         first=np.append(first, len(order)),
     )
+
+
+def _placed(parts: list[np.ndarray], place: np.ndarray, length: int) -> np.ndarray:
+    """The rows of all parts at their places, and behind them copies of the first that came."""
+    rows = np.empty((length, *parts[0].shape[1:]), parts[0].dtype)
+    rows[len(place) :] = parts[0][:1]  # any valid geometry
+    start = 0
+    for part in _given_up(parts):
+        rows[place[start : start + len(part)]] = part
+        start += len(part)
+    return rows

@@ -195,20 +195,25 @@ def _read_pixels(files: QuadrantFiles, name: str, background: Background) -> dic
 def _calibrate(
     layers: dict[str, NDArray], bad_flags: int
 ) -> tuple[NDArray[np.float32], NDArray[np.float32], dict[str, int]]:
-    """Background-subtracted image, inverse variance, and how many pixels are masked and why."""
-    image = layers["SCI"].astype(np.float32)  # native byte order, and never the caller's array
+    """Background-subtracted image, inverse variance, and how many pixels are masked and why.
+
+    Takes the layers but the flags out of `layers`: of full frames, only what is needed stays.
+    """
+    image = layers.pop("SCI").astype(np.float32)  # native byte order, and never the caller's array
+    sigma = layers.pop("RMS").astype(np.float32)
     with np.errstate(all="ignore"):  # bad pixels can hold anything, and are masked below
         if "BKG" in layers:
-            image -= layers["BKG"]
-        sigma = layers["RMS"].astype(np.float32)
-        weight = 1.0 / (sigma * sigma)
+            image -= layers.pop("BKG")
+        weight = np.square(sigma)
+        np.reciprocal(weight, out=weight)
     reasons = {
         "flagged": has_any(layers["FLG"], bad_flags),
         "bad_rms": ~((sigma > 0.0) & np.isfinite(sigma) & np.isfinite(weight)),
         "non_finite": ~np.isfinite(image),
     }
     if "WGT" in layers:
-        reasons["no_weight"] = ~((layers["WGT"] > 0.0) & np.isfinite(layers["WGT"]))
+        response = layers.pop("WGT")
+        reasons["no_weight"] = ~((response > 0.0) & np.isfinite(response))
     masked = np.logical_or.reduce(list(reasons.values()))
     image[masked] = 0.0
     weight[masked] = 0.0

@@ -57,7 +57,7 @@ class Looker:
         if not known.any():
             return seen(quadrant.weight, blends, None)
         blend_x, blend_y = blend_x[known], blend_y[known]
-        grid = psf.modelled(settings.psf, quadrant.wcs.pixel_arcsec())
+        grid = psf.modelled(settings.psf, quadrant.wcs.pixel_arcsec(), blend_x, blend_y)
         view = QuadrantView(
             blend=blends[known],
             x=blend_x,

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import functools
 from dataclasses import dataclass, replace
+from itertools import product
 from typing import Self
 
 import numpy as np
@@ -19,7 +20,9 @@ from numpy.typing import ArrayLike, NDArray
 from shine.errors import InputError, explain
 from shine.euclid.config import PsfConfig
 from shine.psf import convolve_pixel
-from shine.psf_optics import super_resolve
+from shine.super_resolution import SuperResolver
+
+Floats = NDArray[np.float64]
 
 GRID_NODES = 9
 
@@ -77,22 +80,33 @@ class PsfGrid:
             grid = replace(grid, x_nodes=x_nodes, y_nodes=y_nodes)
         return grid
 
-    def modelled(self, config: PsfConfig, pixel_arcsec: float) -> Self:
+    def modelled(self, config: PsfConfig, pixel_arcsec: float, x: Floats, y: Floats) -> Self:
         """The grid as the configuration wants it read: effective, and with what sampling.
 
-        InputError names the file if no model of the telescope fits the stamps.
+        It is good for `at` at 0-based pixel positions x, y (n,) alone: super-resolution is most of
+        the time of loading, and stamps that none of them needs are NaN. InputError names the file
+        if no model of the telescope fits the stamps.
         """
         stamps, factor = self.stamps, {"native": 1, "optics": 1, "oversampled": 2}[config.model]
         if config.pixel == "to_convolve":
             stamps = convolve_pixel(stamps, factor)
         if config.model == "optics":
             try:
-                stamps = _super_resolved(stamps.tobytes(), stamps.shape, pixel_arcsec)
-                factor = 2
+                resolver = _resolver(stamps.tobytes(), stamps.shape[-1], pixel_arcsec)
+                fine = resolver.resolve(self._around(x, y).ravel())
             except ValueError as error:
                 action = "Check the file, or take it as it is with inference.psf.model: native."
                 raise InputError(explain(self.where, str(error), "PSF stamps", action)) from error
+            stamps, factor = fine.reshape(*stamps.shape[:2], *fine.shape[1:]), 2
         return replace(self, stamps=stamps, oversampling=factor)
+
+    def _around(self, x: Floats, y: Floats) -> NDArray[np.bool_]:
+        """The nodes (9, 9) between which the positions lie."""
+        columns, rows = _bracket(self.x_nodes, x)[0], _bracket(self.y_nodes, y)[0]
+        nodes = np.zeros(self.usable.shape, bool)
+        for row, column in product((rows, rows + 1), (columns, columns + 1)):
+            nodes[row, column] = True
+        return nodes
 
     def knows(self, x: ArrayLike, y: ArrayLike) -> NDArray[np.bool_]:
         """Whether the PSF at 0-based pixel positions (n,) rests on usable stamps alone."""
@@ -121,13 +135,9 @@ class PsfGrid:
 
 
 @functools.lru_cache(maxsize=400)  # the quadrants of a tile in four exposures: 300 MB
-def _super_resolved(
-    content: bytes, shape: tuple[int, ...], pixel_arcsec: float
-) -> NDArray[np.float32]:
-    """Kept, for it is most of the time of loading and neighbouring sub-tiles share quadrants."""
-    fine = super_resolve(np.frombuffer(content, np.float32).reshape(shape), pixel_arcsec)
-    fine.setflags(write=False)
-    return fine
+def _resolver(content: bytes, size: int, pixel_arcsec: float) -> SuperResolver:
+    """Kept, for neighbouring sub-tiles share quadrants, and exposures may share a PSF."""
+    return SuperResolver(np.frombuffer(content, np.float32).reshape(-1, size, size), pixel_arcsec)
 
 
 def _cell_centres(n_pixels: int) -> NDArray[np.float64]:

@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 
 from shine import psf_optics
-from shine.psf_optics import annular_mtf, super_resolve
+from shine.psf_optics import annular_mtf
+from shine.super_resolution import SuperResolver, super_resolve
 
 PIXEL = 0.1
 SIZE = 21
@@ -155,3 +156,15 @@ def test_a_fit_that_does_not_converge_is_an_error(monkeypatch):
     stamps = draw(PSFS["telescope 0.155"], offsets(3))
     with pytest.raises(ValueError, match="3 in 3 PSF stamps did not converge in 1 steps"):
         super_resolve(stamps, PIXEL)
+
+
+def test_some_stamps_of_a_grid_are_what_they_are_among_all():
+    native = draw(PSFS["telescope 0.155"], offsets(20))
+    every = super_resolve(native, PIXEL)
+    resolver = SuperResolver(native, PIXEL)
+    first, later = np.zeros((2, 20), bool)
+    first[[3, 11]] = later[[0, 11, 19]] = True
+    some = resolver.resolve(first)
+    np.testing.assert_array_equal(some[first], every[first])
+    assert np.isnan(some[~first]).all()
+    np.testing.assert_array_equal(resolver.resolve(later)[first | later], every[first | later])
