@@ -91,6 +91,11 @@ class S3Settings(Strict):
         return self.from_environment()
 
 
+def without_cache() -> None:
+    """Let this process keep nothing of what it reads: it reads everything once."""
+    os.environ.pop(VARIABLES["cache_folder"], None)
+
+
 @contextmanager
 def set_aside() -> Iterator[None]:
     """Meanwhile let the AWS environment alone decide, as it does for what Snakemake stores."""

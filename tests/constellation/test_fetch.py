@@ -15,6 +15,7 @@ from constellation.fetch import CHECKSUMS, RECORD, fetch, list_files
 from constellation.run_layout import Run
 from constellation.survey_files import list_catalogues, list_exposure_files
 from shine.errors import ConfigurationError, InputError
+from shine.manifest import read_manifest, write_manifest
 from shine.s3 import S3File
 from shine.s3_settings import VARIABLES
 from tests.servers.proxy import proxy_of
@@ -156,6 +157,16 @@ def test_what_cannot_be_fetched_is_named(planned, monkeypatch):
     moved = Run.from_config({"tiling": TILING, "data": {"survey": "s3://elsewhere"}})
     with pytest.raises(InputError, match=r"11_0_0.yaml: found the file s3://.*of s3://elsewhere"):
         list_files(moved, [11])
+
+
+@pytest.mark.parametrize("key", ["../../escaped.fits", "VIS//escaped.fits", "VIS/./escaped.fits"])
+def test_no_name_leads_out_of_the_folder(planned, key):
+    path = Path("results/manifests/11/11_0_0.yaml")
+    manifest = read_manifest(path)
+    catalogue = f"{planned.config.data.survey}/{key}"
+    write_manifest(manifest.model_copy(update={"source_catalog": catalogue}), path)
+    with pytest.raises(InputError, match=rf"11_0_0.yaml: found the file {catalogue}"):
+        list_files(planned, [11])
 
 
 def test_a_disk_that_is_too_small_is_no_beginning(planned, survey, monkeypatch):

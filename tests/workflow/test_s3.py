@@ -149,7 +149,7 @@ def change_fluxes(s3: S3Server) -> None:
     ]
     with fits.open(io.BytesIO(content)) as hdus:
         hdus[1].data["FLUX_DETECTION_TOTAL"] *= 1.02
-        hdus.writeto(changed := io.BytesIO())
+        hdus.writeto(changed := io.BytesIO(), checksum=True)
     s3.client().put_object(Bucket=s3.bucket, Key=key, Body=changed.getvalue())
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import logging
-import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -82,7 +81,9 @@ def _index(options: argparse.Namespace) -> None:
     from constellation.discovery import build_index, write_index
     from constellation.index_cache import KeptRows
     from constellation.survey_files import as_file, exposure_versions, match_exposures
+    from shine.s3_settings import without_cache
 
+    without_cache()  # of pixels, not of the headers of a whole survey
     versions = exposure_versions(as_file(options.survey))
     exposures = match_exposures(versions, options.kinds)
     kept = KeptRows(options.kept, versions) if options.kept else None
@@ -136,11 +137,11 @@ def _describe_fetch(command: argparse.ArgumentParser) -> None:
 def _fetch(options: argparse.Namespace) -> None:
     from constellation.fetch import CHECKSUMS, fetch, list_files
     from constellation.run_layout import Run
-    from shine.s3_settings import VARIABLES
+    from shine.s3_settings import without_cache
 
     run = Run.from_config(options.config)
     run.config.data.s3.export()
-    os.environ.pop(VARIABLES["cache_folder"], None)  # the copies are kept: once is enough
+    without_cache()
     uris = list_files(run, options.tile)
     fetched = fetch(uris, str(run.config.data.survey), options.output)
     _say(

@@ -134,8 +134,11 @@ def _files_of(run: Run, tile: int) -> Iterator[str]:
 
 
 def _named_in(manifest: Manifest, survey: str, path: str) -> Iterator[str]:
+    prefix = f"{survey.rstrip('/')}/"
     for uri in manifest.paths:
-        if not uri.startswith(f"{survey.rstrip('/')}/"):
+        # a key may hold anything: none leads out of the folder of the copies
+        steps = uri.removeprefix(prefix).split("/")
+        if not uri.startswith(prefix) or {"", ".", ".."} & set(steps):
             action = "Write the manifests again."
             raise InputError(explain(path, f"the file {uri}", f"files of {survey}", action))
         yield uri
