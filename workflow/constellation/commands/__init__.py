@@ -1,0 +1,48 @@
+"""The sub-commands of `constellation`, and what they share.
+
+A module here imports at its top what is light; the rest is imported by the command that needs it,
+so that `--help` and errors come at once.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable
+from typing import NamedTuple, TextIO
+
+from shine.errors import InputError
+
+
+class Command(NamedTuple):
+    """A sub-command: what declares its options, what runs it, and a line of help."""
+
+    describe: Callable[[argparse.ArgumentParser], None]
+    run: Callable[[argparse.Namespace], int | None]
+    help: str
+
+
+def say(text: str, stream: TextIO | None = None) -> None:
+    """Print for the user."""
+    print(text, file=stream or sys.stdout, flush=True)
+
+
+def add_tiling(command: argparse.ArgumentParser) -> None:
+    """Declare the option that `plan_of` reads."""
+    command.add_argument(
+        "--tiling", required=True, help="pipeline YAML, or JSON text of its section tiling"
+    )
+
+
+def plan_of(options: argparse.Namespace):
+    """The plan that the options ask for."""
+    from constellation.config import TilingConfig, load_section
+    from constellation.plan import Plan
+
+    return Plan.from_config(load_section(TilingConfig, "tiling", options.tiling))
+
+
+def check_planned(plan, tile_id: int) -> None:
+    """Raise `InputError` if no sub-tile of the tile is planned."""
+    if tile_id not in plan.by_tile:
+        raise InputError(f"tile {tile_id}: no sub-tile of it is planned")
