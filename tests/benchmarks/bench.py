@@ -48,6 +48,7 @@ def run(size: survey.Size, output: Path) -> dict:
         "modelled": len(exposures.sources.object_id),
         "core_galaxies": int(exposures.used.sum()),
         "quadrants": len(manifest.quadrants),
+        "extended_arcmin2": survey.extended_arcmin2(manifest),
         "pairs": int(sum(tier.first[-1] for tier in exposures.scene.tiers)),
     }
     _say(f"survey: {found['survey']}")

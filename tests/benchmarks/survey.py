@@ -110,6 +110,15 @@ def innermost(exposures: ExposureSet, n: int) -> np.ndarray:
     return sources.object_id[np.argsort(np.hypot(east, sources.dec - dec0))[:n]]
 
 
+def extended_arcmin2(manifest: Manifest) -> float:
+    """The area on the sky from which sources are modelled."""
+    ra, dec = (
+        np.asarray(getattr(manifest.sky_bounds, f"extended_{name}")) for name in ("ra", "dec")
+    )
+    width = np.mod(np.diff(ra)[0], 360.0) * np.cos(np.deg2rad(dec.mean()))
+    return float(width * np.diff(dec)[0] * 3600.0)
+
+
 def with_sources(manifest: Manifest, chosen: np.ndarray) -> Manifest:
     keep = {int(object_id) for object_id in chosen}
     return manifest.model_copy(
