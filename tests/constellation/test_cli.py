@@ -23,6 +23,7 @@ from .fake_results import Result
 from .fake_survey import positions, write_catalogue, write_exposure
 
 ROOT = Path(__file__).parents[2]
+PLANNING = ("plan", "status")
 COMMANDS = ("mock-survey", "index", "manifests", "assemble", "summary", "schema", "shine-config")
 TILING = {"tiles": "tiles.csv", "sub_tile_grid": [1, 2]}
 
@@ -51,14 +52,14 @@ def assemble(*arguments):
     return main(["assemble", "--tiling", json.dumps(TILING), *arguments])
 
 
-@pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.parametrize("command", PLANNING + COMMANDS)
 def test_each_command_explains_itself(command, capsys):
     with pytest.raises(SystemExit) as end:
         main([command, "--help"])
     assert end.value.code == 0
     printed = capsys.readouterr().out
     assert printed.startswith(f"usage: constellation {command} [-h]")
-    assert "--output" in printed or "--table" in printed
+    assert any(option in printed for option in ("--output", "--table", "--json"))
 
 
 def test_the_help_lists_all_commands(capsys):
@@ -66,7 +67,9 @@ def test_the_help_lists_all_commands(capsys):
         main(["--help"])
     assert end.value.code == 0
     printed = capsys.readouterr().out
-    assert all(re.search(rf"^ +{command}\b", printed, re.MULTILINE) for command in COMMANDS)
+    assert all(
+        re.search(rf"^ +{command}\b", printed, re.MULTILINE) for command in PLANNING + COMMANDS
+    )
 
 
 @pytest.mark.parametrize("arguments", [[], ["indx"], ["index"], ["index", "--kinds", "one"]])

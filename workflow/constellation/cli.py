@@ -7,7 +7,7 @@ import logging
 import sys
 from collections.abc import Sequence
 
-from constellation.commands import catalogue, planning, say, settings, survey
+from constellation.commands import catalogue, planning, say, settings, status, survey
 from shine.errors import INTERRUPTED_EXIT_CODE, ShineError
 
 
@@ -50,4 +50,6 @@ def _parser(arguments: Sequence[str]) -> argparse.ArgumentParser:
     return parser
 
 
-_COMMANDS = planning.COMMANDS | survey.COMMANDS | catalogue.COMMANDS | settings.COMMANDS
+_COMMANDS = (
+    planning.COMMANDS | survey.COMMANDS | status.COMMANDS | catalogue.COMMANDS | settings.COMMANDS
+)

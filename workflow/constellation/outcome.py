@@ -25,6 +25,7 @@ CLASSES = {
     143: "terminated",
 }
 INTERRUPTED = "interrupted"
+_END_BYTES = 4096
 _EXIT = re.compile(r"exit status (\d+)")
 
 
@@ -45,7 +46,29 @@ class Results:
 
     def exists(self, name: str) -> bool:
         """Whether a file is there."""
-        return name in self._objects if is_remote(self.folder) else Path(self.path(name)).exists()
+        return name in self._objects if self.is_remote else Path(self.path(name)).exists()
+
+    @property
+    def is_remote(self) -> bool:
+        """Whether they are in S3."""
+        return is_remote(self.folder)
+
+    def names_by_tile(self, folder: str) -> dict[str, set[str]]:
+        """The names in `folder`/{tile} by tile, for results in S3; listed once."""
+        found: dict[str, set[str]] = {}
+        for name in self._objects:
+            above, _, file = name.rpartition("/")
+            parent, _, tile = above.rpartition("/")
+            if parent == folder:
+                found.setdefault(tile, set()).add(file)
+        return found
+
+    def read_end(self, name: str) -> str:
+        """The last 4 kB of a file's text; raises `InputError`."""
+        with open_file(self.path(name)) as file:
+            start = max(file.size - _END_BYTES, 0)
+            [content] = file.read([(start, _END_BYTES)])
+            return content.decode(errors="replace")
 
     def read(self, name: str) -> str:
         """A file's text; raises `InputError`."""
@@ -110,16 +133,21 @@ def list_failures(planned: Iterable[SubTile], results: Results) -> list[str]:
         log = f"logs/subtiles/{name}.log"
         if not results.exists(log) or results.exists(f"subtiles/{name}.parquet"):
             continue
-        reason = _reason(results.read(log))
-        if reason != INTERRUPTED or not results.exists(f"kept/{name}.parquet"):
+        end = read_end(results.read(log))
+        if end is not None or not results.exists(f"kept/{name}.parquet"):
+            reason = ": ".join(filter(None, end or (INTERRUPTED,)))
             lines.append(f"{subtile.stem}: {reason}; log: {results.path(log)}")
     return lines
 
 
-def _reason(log: str) -> str:
+def read_end(log: str) -> tuple[str, str] | None:
+    """The class of the error that the end of a log tells, and the message before it, may be "".
+
+    None without an exit status: interrupted, or still being written.
+    """
     lines = [line.strip() for line in log.splitlines() if line.strip()]
     match = _EXIT.fullmatch(lines[-1]) if lines else None
     if match is None:
-        return INTERRUPTED  # the job's last act is to log its exit status
+        return None  # the job's last act is to log its exit status
     what = CLASSES.get(int(match[1]), f"error, exit status {match[1]}")
-    return f"{what}: {lines[-2]}" if len(lines) > 1 else what
+    return what, lines[-2] if len(lines) > 1 else ""

@@ -44,7 +44,7 @@ class Plan:
     def from_config(cls, tiling: TilingConfig) -> Plan:
         """Read the tile list and plan the sub-tiles; raises `InputError` if none is left."""
         plan = cls(read_tiles(tiling.tiles), tiling)
-        if not plan.by_tile:
+        if tiling.area is not None and not plan.by_tile:  # else each tile has some
             raise InputError(
                 f"{tiling.tiles}: no sub-tile has its centre in tiling.area; "
                 "move or enlarge the area"
