@@ -61,15 +61,18 @@ def make(folder: Path, n_tiles: int, shares: Shares) -> Path:
     every = max(round(1.0 / shares.failing), 1) if shares.failing else n_tiles + 1
     for n, tile_id in enumerate(tiles["tile_index"][: n_complete + 1].tolist()):
         done = ENDS if n < n_complete else ENDS[: N_CELLS // 2]
-        _make_tile(results, tile_id, done[1:] if n % every == every - 1 else done)
+        if n % every == every - 1:
+            done = done[1:]
+        _make_tile(results, tile_id, done)
         catalogue = _catalogue(tile_id)
         if n < n_assembled:
             path = results / "tiles" / f"{tile_id}.parquet"
             parquet.write_table(catalogue, path, compression="zstd")
         else:
-            for place, end in enumerate(done):
+            for end in done:
                 path = results / f"subtiles/{tile_id}/{tile_id}{end}.parquet"
-                parquet.write_table(catalogue.slice(place, 1), path, compression="zstd")
+                row = catalogue.slice(ENDS.index(end), 1)
+                parquet.write_table(row, path, compression="zstd")
         if n < n_complete * (1.0 - shares.recent):
             os.utime(results / f"subtiles/{tile_id}", (0, time.time() - DAY_S))
     return folder / "config.yaml"

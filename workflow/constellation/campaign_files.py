@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Set
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -138,13 +138,14 @@ class CampaignFiles:
                 if (time_s := _changed_s(path)) >= since_s:
                     yield time_s
 
-    def _lister(self, folder: str):
+    def _lister(self, folder: str) -> Callable[[str], Set[str]]:
         """A function that returns the names in a tile's folder."""
         if self.results.is_remote:
-            return self.results.names_by_tile(folder).get
+            found = self.results.names_by_tile(folder)
+            return lambda tile: found.get(tile, _NOTHING)
         top = self.results.path(folder)
 
-        def names(tile: str) -> frozenset[str] | set[str]:
+        def names(tile: str) -> Set[str]:
             try:
                 return set(os.listdir(f"{top}/{tile}"))  # noqa: PTH208, a million names
             except (FileNotFoundError, NotADirectoryError):

@@ -206,12 +206,11 @@ class _Attempts:
 
 
 def _rate(finished_s: Iterable[float], now_s: float) -> float | None:
-    """Results per hour in the last hour, or since the first if that is less; None without any."""
+    """Results per hour in the last hour, or since the first was begun; None without any."""
     finished_s = list(finished_s)
     if not finished_s:
         return None
-    # a first result takes as long as the others: counting from it would leave its own time out
-    since = now_s - min(finished_s)
-    mean_gap = since / len(finished_s)
-    window_s = min(HOUR_S, max(since + mean_gap, 1.0))
-    return len(finished_s) / window_s * HOUR_S
+    n, since_s = len(finished_s), now_s - min(finished_s)
+    # the first one took time as well, before `since_s` begins: that between two of them
+    window_s = max(since_s * n / (n - 1), 1.0) if n > 1 else HOUR_S
+    return n / min(window_s, HOUR_S) * HOUR_S

@@ -1,0 +1,428 @@
+"""Where a made-up campaign stands: every class of sub-tile, and what is told of it."""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import sqlite3
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+from matplotlib import image
+
+from constellation.campaign_files import Planned
+from constellation.catalog_assembler import assemble_tile, merge_tiles
+from constellation.cli import main
+from constellation.commands import status as command
+from constellation.config import Area, TilingConfig
+from constellation.outcome import Results
+from constellation.plan import Plan, SubTile
+from constellation.snakemake_records import SnakemakeRecords
+from constellation.status import DOUBTFUL, State, Watch
+from constellation.status_map import COLOURS, PARTLY, draw_map, tile_states
+from constellation.status_report import ADVICE, OTHER_ADVICE, format_status
+from shine.errors import INTERRUPTED_EXIT_CODE, Status
+from shine.euclid.catalog import Kind
+
+from .fake_results import SHEAR, Result
+
+HOUR_S = 3600.0
+CELLS = [(row, col) for row in range(2) for col in range(4)]
+BAD = SHEAR | {"status": Status.NOT_CONVERGED}
+
+
+class Campaign:
+    """Tiles 11 and 12 of 2 x 4 sub-tiles in the working folder; `now_s` is the time of the look."""
+
+    def __init__(self) -> None:
+        self.now_s = time.time()
+        Path("tiles.csv").write_text("tile_index,ra,dec\n11,10.0,0.0\n12,10.5,0.0\n")
+        tiling = {"tiles": "tiles.csv", "sub_tile_grid": [2, 4]}
+        config = {"tiling": tiling, "data": {"survey": "data"}, "output": {"results": "out"}}
+        Path("config.yaml").write_text(yaml.safe_dump(config))
+        self.plan = Plan.from_config(TilingConfig(**tiling))
+        self.planned = Planned.of(self.plan)
+
+    def watch(self, most_files: int = 100, folder: str = "out") -> Watch:
+        records = SnakemakeRecords(Path(".snakemake"))
+        return Watch(self.planned, Results(folder), records, most_files)
+
+    def look(self, **options):
+        return self.watch(**options).look(self.now_s)
+
+    def state(self, found, subtile: SubTile) -> State:
+        return State(found.state[self.planned.place(subtile.stem)])
+
+    def done(self, subtile: SubTile, *, shear=None, age_s: float = 60.0) -> Path:
+        """Write a result; its folder is as old."""
+        result = Result(subtile, {1: Kind.GALAXY}, shear or SHEAR | {"status": Status.OK})
+        path = result.write(Path(f"out/subtiles/{subtile.tile_id}"))
+        for changed in (path, path.parent):
+            os.utime(changed, (0, self.now_s - age_s))
+        return path
+
+    def log(self, subtile: SubTile, text: str, age_s: float = 60.0) -> str:
+        path = Path(f"out/logs/subtiles/{subtile.tile_id}/{subtile.stem}.log")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+        os.utime(path, (0, self.now_s - age_s))
+        return str(path)
+
+    def lock(self, *outputs: str) -> None:
+        """Snakemake's lock of a run that makes these files."""
+        Path(".snakemake/locks").mkdir(parents=True, exist_ok=True)
+        Path(".snakemake/locks/0.output.lock").write_text("\n".join(outputs) + "\n")
+
+    def mark(self, subtile: SubTile) -> None:
+        """Snakemake's mark of a job that has been submitted or started."""
+        name = f"out/subtiles/{subtile.tile_id}/{subtile.stem}.parquet"
+        folder = Path(".snakemake/incomplete")
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / base64.urlsafe_b64encode(name.encode()).decode()).write_text("{}")
+
+
+def told(printed: str) -> list[str]:
+    """The lines without their spacing."""
+    return [" ".join(line.split()) for line in printed.splitlines()]
+
+
+@pytest.fixture
+def campaign(tmp_path, monkeypatch) -> Campaign:
+    monkeypatch.chdir(tmp_path)
+    return Campaign()
+
+
+DONE, VAGUE, RUNNING, QUEUED, BROKEN, KEPT, OLD, WAITING = (SubTile(11, *cell) for cell in CELLS)
+AGAIN = SubTile(12, 0, 0)
+
+
+@pytest.fixture
+def running(campaign) -> Campaign:
+    """A running campaign with each class of sub-tile in it."""
+    campaign.done(DONE, age_s=1800.0)
+    campaign.done(VAGUE, shear=BAD, age_s=900.0)
+    campaign.log(DONE, "an old error\nexit status 1\n")
+    campaign.log(RUNNING, "INFO reading\n")
+    campaign.mark(RUNNING)
+    campaign.mark(QUEUED)
+    campaign.log(BROKEN, "INFO reading\nerror: frame.fits: truncated\nexit status 3\n")
+    campaign.log(KEPT, "g1 = 0.01\n", age_s=3000.0)
+    Path("out/kept/11").mkdir(parents=True)
+    Path(f"out/kept/11/{KEPT.stem}.parquet").touch()
+    campaign.log(OLD, "INFO reading\n", age_s=5000.0)
+    campaign.log(AGAIN, "killed\nexit status 137\n")
+    campaign.mark(AGAIN)
+    campaign.lock(f"out/subtiles/11/{DONE.stem}.parquet")
+    return campaign
+
+
+def test_each_sub_tile_is_what_its_files_say(running):
+    found = running.look()
+    expected = {
+        DONE: State.DONE,
+        VAGUE: State.NOT_CONVERGED,
+        RUNNING: State.RUNNING,
+        QUEUED: State.PENDING,
+        BROKEN: State.FAILED,
+        KEPT: State.PENDING,
+        OLD: State.FAILED,
+        WAITING: State.PENDING,
+        AGAIN: State.PENDING,  # its log is that of the attempt before
+    }
+    assert {subtile: running.state(found, subtile) for subtile in expected} == expected
+    assert {what: one.count for what, one in found.failures.items()} == {
+        "bad or missing input": 1,
+        "interrupted": 1,
+    }
+    assert (found.n_done, found.n_looked, found.n_submitted, found.n_kept) == (2, 2, 2, 1)
+    assert found.n_ahead == 16 - 2 - 2
+
+
+def test_without_a_lock_nothing_is_said_to_run(running):
+    Path(".snakemake/locks/0.output.lock").unlink()
+    found = running.look()
+    assert not found.locked and found.expected_end_s is None
+    assert running.state(found, RUNNING) is State.FAILED
+    assert {what: one.count for what, one in found.failures.items()} == {
+        "bad or missing input": 1,
+        "killed, probably out of memory": 1,
+        "interrupted": 1,
+        DOUBTFUL: 1,
+    }
+    assert "no run is known here" in format_status(found, "title")
+
+
+def test_the_lock_of_another_campaign_says_nothing_of_this_one(running):
+    running.lock("elsewhere/subtiles/11/11_0_0.parquet", "outside.txt")
+    assert not running.look().locked
+
+
+def test_of_each_class_the_latest_three_logs_are_told(campaign):
+    logs = [
+        campaign.log(SubTile(11, *cell), f"error {n}\nexit status 5\n", age_s=1000.0 - 100.0 * n)
+        for n, cell in enumerate(CELLS)
+    ]
+    lively = campaign.log(AGAIN, "no end", age_s=10.0)
+    found = campaign.look()
+    memory = found.failures["out of memory"]
+    assert memory.count == 8
+    assert [log for _, log, _ in memory.latest] == logs[:-4:-1]
+    assert [message for _, _, message in memory.latest] == ["error 7", "error 6", "error 5"]
+    printed = format_status(found, "title")
+    assert [log for log in [*logs, lively] if log in printed] == [*logs[-3:], lively]
+    assert "raise compute.mem_mb" in printed
+
+
+def test_more_logs_than_are_opened_are_counted_and_said(campaign):
+    for n, cell in enumerate(CELLS):
+        campaign.log(SubTile(11, *cell), "exit status 2\n", age_s=100.0 * n)
+    found = campaign.look(most_files=3)
+    counts = {what: one.count for what, one in found.failures.items()}
+    assert counts == {"bad configuration": 3, "not looked at": 5}
+    assert found.count(State.FAILED) == 8
+
+
+def test_only_the_end_of_a_log_is_read(campaign):
+    campaign.log(BROKEN, "exit status 2\n" + "x" * 100_000 + "\nthe message\nexit status 3\n")
+    [(what, failures)] = campaign.look().failures.items()
+    assert what == "bad or missing input"
+    assert failures.latest[0][2] == "the message"
+
+
+@pytest.mark.parametrize("catalogue", ["none", "tile", "merged", "stale", "damaged"])
+def test_convergence_is_that_of_whichever_file_is_there(campaign, catalogue):
+    results = [SubTile(tile, *cell) for tile in (11, 12) for cell in CELLS]
+    for n, subtile in enumerate(results):
+        shear = BAD if n in (3, 12) else None
+        kinds = {n: Kind.GALAXY}
+        Result(subtile, kinds, shear or SHEAR | {"status": Status.OK}).write(
+            Path(f"out/subtiles/{subtile.tile_id}")
+        )
+    if catalogue != "none":
+        for tile, planned in campaign.plan.by_tile.items():
+            made = assemble_tile(planned, Path(f"out/subtiles/{tile}"), Path("logs"))
+            made.write(Path("out/tiles"), str(tile))
+    if catalogue == "merged":
+        merge_tiles([11, 12], Path("out/tiles")).write(Path("out/catalogue"), "shear")
+        for path in Path("out/tiles").iterdir():
+            path.unlink()
+    if catalogue == "stale":  # made when all had converged
+        path = Result(results[4], {4: Kind.GALAXY}, BAD).write(Path("out/subtiles/11"))
+        for changed in (path, path.parent):
+            os.utime(changed, (0, time.time() + 10.0))
+    if catalogue == "damaged":
+        Path("out/tiles/11.parquet").write_text("nothing")
+    found = campaign.look()
+    bad = [subtile for subtile in results if campaign.state(found, subtile) == State.NOT_CONVERGED]
+    # what cannot be read is not guessed at
+    expected = {"stale": [3, 4, 12], "damaged": [12]}.get(catalogue, [3, 12])
+    assert bad == [results[n] for n in expected]
+    assert found.n_looked == (8 if catalogue == "damaged" else 16)
+
+
+def test_few_files_are_opened_per_look_and_all_in_the_end(campaign):
+    for cell in CELLS:
+        campaign.done(SubTile(11, *cell), shear=BAD)
+    watch = campaign.watch(most_files=3)
+    looked = [watch.look(campaign.now_s) for _ in range(4)]
+    assert [found.n_looked for found in looked] == [3, 6, 8, 8]
+    assert [found.count(State.NOT_CONVERGED) for found in looked] == [3, 6, 8, 8]
+    assert "not converged: 3 of 3 looked at (37.5%)" in format_status(looked[0], "title")
+    assert "not converged: 8\n" in format_status(looked[-1], "title")
+
+
+def test_a_result_that_is_made_again_is_looked_at_again(campaign):
+    campaign.done(DONE, shear=BAD)
+    watch = campaign.watch()
+    assert watch.look(campaign.now_s).count(State.NOT_CONVERGED) == 1
+    campaign.done(DONE, age_s=30.0)
+    assert watch.look(campaign.now_s).count(State.NOT_CONVERGED) == 0
+
+
+def test_the_rate_is_that_of_the_last_hour_and_tells_the_end(campaign):
+    campaign.lock("out/x")
+    for n, cell in enumerate(CELLS[:6]):  # one every ten minutes, the last one just now
+        campaign.done(SubTile(11, *cell), age_s=600.0 * n)
+    campaign.done(SubTile(11, *CELLS[6]), age_s=2 * HOUR_S)
+    os.utime("out/subtiles/11", (0, campaign.now_s))
+    found = campaign.look()
+    assert found.per_hour == pytest.approx(6.0)
+    assert found.expected_end_s == pytest.approx(campaign.now_s + 9 / 6.0 * HOUR_S)
+
+
+def test_a_short_run_is_not_measured_by_a_whole_hour(campaign):
+    for n, cell in enumerate(CELLS[:3]):
+        campaign.done(SubTile(11, *cell), age_s=60.0 * n)
+    os.utime("out/subtiles/11", (0, campaign.now_s))
+    assert campaign.look().per_hour == pytest.approx(60.0)
+
+
+def test_nothing_finished_gives_no_rate(campaign):
+    campaign.done(DONE, age_s=2 * HOUR_S)
+    found = campaign.look()
+    assert found.per_hour is None
+    assert "nothing finished within the last hour" in format_status(found, "title")
+
+
+@pytest.mark.parametrize("area", [None, Area(ra=10.25, dec=0, width_arcmin=20, height_arcmin=40)])
+def test_the_sub_tiles_are_those_of_the_plan(campaign, area):
+    tiling = TilingConfig(tiles="tiles.csv", sub_tile_grid=[2, 4], area=area)
+    plan = Plan.from_config(tiling)
+    planned = Planned.of(plan)
+    names = [planned.name(place) for place in range(planned.first[-1])]
+    assert names == [f"{subtile.tile_id}/{subtile.stem}" for subtile in plan.subtiles]
+    assert [planned.place(s.stem) for s in plan.subtiles] == list(range(len(names)))
+    assert (area is None) == (len(names) == 16)
+
+
+@pytest.mark.parametrize("stem", ["11_2_0", "11_0_4", "13_0_0", "10_0_0", "11_0", "11_0_x", ""])
+def test_other_names_have_no_place(campaign, stem):
+    assert campaign.planned.place(stem) is None
+
+
+def test_records_in_sqlite_are_read_too(campaign):
+    folder = Path(".snakemake")
+    folder.mkdir()
+    campaign.log(RUNNING, "INFO reading\n")
+    campaign.log(OLD, "INFO reading\n", age_s=5000.0)
+    assert not campaign.look().locked
+    with sqlite3.connect(folder / "metadata.db") as base:
+        base.execute("CREATE TABLE snakemake_locks (namespace, file_path, lock_type)")
+        base.execute("CREATE TABLE snakemake_metadata (namespace, target, incomplete)")
+        space = str(folder.absolute())
+        lock = (space, f"out/subtiles/11/{DONE.stem}.parquet", "output")
+        base.execute("INSERT INTO snakemake_locks VALUES (?, ?, ?)", lock)
+        for subtile, mark in ((RUNNING, 1), (OLD, 0)):
+            target = f"out/subtiles/11/{subtile.stem}.parquet"
+            base.execute("INSERT INTO snakemake_metadata VALUES (?, ?, ?)", (space, target, mark))
+    base.close()
+    found = campaign.look()
+    assert found.locked
+    assert campaign.state(found, RUNNING) is State.RUNNING
+    assert campaign.state(found, OLD) is State.FAILED
+
+
+def test_a_long_name_is_cut_into_folders_by_snakemake(tmp_path):
+    name = "out/" + "x" * 400 + ".parquet"
+    code = base64.urlsafe_b64encode(name.encode()).decode()
+    parts = [code[n : n + 254] for n in range(0, len(code), 254)]
+    path = tmp_path.joinpath("incomplete", *(f"@{part}" for part in parts[:-1]), parts[-1])
+    path.parent.mkdir(parents=True)
+    path.touch()
+    (tmp_path / "incomplete" / "x").touch()  # some other file
+    assert SnakemakeRecords(tmp_path).all_marked() == {name}
+
+
+def test_every_class_comes_with_advice():
+    from constellation.outcome import CLASSES
+
+    assert set(CLASSES.values()) <= set(ADVICE)
+    assert "traceback" in OTHER_ADVICE
+
+
+def test_the_command_prints_writes_and_draws(running, capsys):
+    running.done(DONE)
+    assert main(["status", "--config", "config.yaml", "--json", "s.json", "--map", "m.png"]) == 0
+    printed = capsys.readouterr().out
+    assert "done 2 12.5% of them not converged: 1" in told(printed)
+    assert max(map(len, printed.splitlines())) <= 100
+    numbers = json.loads(Path("s.json").read_text())
+    assert [numbers[name] for name in ("planned", "done", "running", "failed", "pending")] == [
+        16,
+        2,
+        1,
+        2,
+        11,
+    ]
+    assert numbers["failures"]["bad or missing input"]["latest"][0]["log"].endswith("11_1_0.log")
+    assert Path("m.png").read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize("on_terminal", [True, False])
+def test_watch_looks_until_it_is_interrupted(running, capsys, monkeypatch, on_terminal):
+    waited = []
+
+    def sleep(seconds):
+        waited.append(seconds)
+        if len(waited) == 3:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(command.time, "sleep", sleep)
+    monkeypatch.setattr("sys.stdout.isatty", lambda: on_terminal)
+    options = ["--watch", "--interval", "5"]
+    assert main(["status", "--config", "config.yaml", *options]) == INTERRUPTED_EXIT_CODE
+    printed = capsys.readouterr().out
+    assert waited == [5.0] * 3
+    assert printed.count("expected end") == 3
+    assert printed.count("\x1b") == (6 if on_terminal else 0)
+
+
+def test_a_campaign_that_has_not_begun_is_pending(campaign):
+    found = campaign.look()
+    assert found.count(State.PENDING) == 16 and not found.failures
+    assert "pending 16 100.0%" in told(format_status(found, "title"))
+
+
+def test_results_in_s3_are_listed(running, s3, monkeypatch):
+    s3.upload(Path("out"), "run/out")
+    s3.use(monkeypatch)
+    Path(".snakemake/locks/0.output.lock").unlink()
+    found = running.look(folder=f"{s3.uri('run')}/out")
+    assert (found.n_done, found.n_looked, found.per_hour) == (2, 0, None)
+    # without times, a log without an exit status is an interrupted one; `kept` is not in a store
+    assert {what: one.count for what, one in found.failures.items()} == {
+        "bad or missing input": 1,
+        "killed, probably out of memory": 1,
+        "interrupted": 3,
+    }
+
+
+def test_a_tile_shows_the_gravest_of_its_sub_tiles(running):
+    states = tile_states(running.look())
+    assert list(states) == [State.FAILED, State.PENDING]
+    running.done(SubTile(12, 1, 1))
+    assert list(tile_states(running.look())) == [State.FAILED, PARTLY]
+
+
+def colours_in(path: Path) -> set:
+    """The states whose colours fill more than a legend's patch."""
+    pixels = np.round(image.imread(path)[..., :3] * 255).astype(int)
+    found = set()
+    for state, (colour, _) in COLOURS.items():
+        rgb = [int(colour[n : n + 2], 16) for n in (1, 3, 5)]
+        if (pixels == rgb).all(axis=-1).sum() > 2000:
+            found.add(state)
+    return found
+
+
+def test_the_map_shows_the_states_with_east_on_the_left(running):
+    found = running.look()
+    draw_map(found, running.plan, Path("map.png"))
+    expected = {State.FAILED, State.NOT_CONVERGED, State.RUNNING, State.DONE, State.PENDING}
+    assert colours_in(Path("map.png")) == expected
+    pixels = np.round(image.imread("map.png")[..., :3] * 255).astype(int)
+    rows, cols = np.nonzero((pixels == [0x00, 0x9E, 0x73]).all(axis=-1))
+    # DONE is the most western cell of the first row of the western tile
+    assert np.median(cols) > pixels.shape[1] / 2 and np.median(rows) > pixels.shape[0] / 3
+
+
+def test_a_wide_survey_is_shown_on_the_whole_sky(campaign):
+    ra, dec = np.meshgrid(np.arange(0.0, 60.0, 1.0), np.arange(-60.0, 60.0, 1.0))
+    rows = [f"{n},{r},{d}" for n, (r, d) in enumerate(zip(ra.flat, dec.flat, strict=True))]
+    Path("tiles.csv").write_text("\n".join(["tile_index,ra,dec", *rows]))
+    campaign.plan = Plan.from_config(TilingConfig(tiles="tiles.csv", sub_tile_grid=[1, 1]))
+    campaign.planned = Planned.of(campaign.plan)
+    found = campaign.look()
+    found.state[:] = np.where(ra.ravel() < 20.0, State.DONE, State.PENDING)
+    draw_map(found, campaign.plan, Path("sky.png"))
+    assert colours_in(Path("sky.png")) == {State.DONE, State.PENDING}
+    pixels = np.round(image.imread("sky.png")[..., :3] * 255).astype(int)
+    done, pending = (
+        np.nonzero((pixels == rgb).all(axis=-1))[1].mean()
+        for rgb in ([0x00, 0x9E, 0x73], [0xD0, 0xD0, 0xD0])
+    )
+    assert done > pending  # the lower right ascensions are on the right
