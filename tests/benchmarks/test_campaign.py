@@ -15,3 +15,4 @@ def test_smoke_run_finds_what_was_made(tmp_path, monkeypatch):
     # three complete tiles, one of them with a failure, and a tile half done with another
     assert (found["planned"], found["done"], found["failed"]) == (64, 47 + 7, 2)
     assert found["failures"]["bad or missing input"]["count"] == 2
+    assert (found["convergence_known"], found["not_converged"]) == (54, 0)

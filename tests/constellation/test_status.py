@@ -306,6 +306,14 @@ def test_records_in_sqlite_are_read_too(campaign):
     assert campaign.state(found, OLD) is State.FAILED
 
 
+def test_the_lock_of_a_run_that_stores_in_s3_names_its_local_copies(campaign):
+    campaign.lock(".snakemake/storage/s3/bucket/run/out/subtiles/11/11_0_0.parquet")
+    records = SnakemakeRecords(Path(".snakemake"))
+    assert records.is_locked("s3://bucket/run/out")
+    assert not records.is_locked("s3://bucket/other/out")
+    assert not records.is_locked("bucket/run/out")
+
+
 def test_a_long_name_is_cut_into_folders_by_snakemake(tmp_path):
     name = "out/" + "x" * 400 + ".parquet"
     code = base64.urlsafe_b64encode(name.encode()).decode()

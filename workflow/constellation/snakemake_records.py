@@ -22,21 +22,21 @@ class SnakemakeRecords:
     folder: Path
 
     def is_locked(self, results: str) -> bool:
-        """Whether a run that writes below the folder `results` is alive, or was killed."""
-        inside = f"{results}/"
+        """Whether a run that writes below `results`, a folder or s3://, is alive, or was killed."""
+        # of results in a store, locks name the copies in Snakemake's own folder
+        remote, _, place = results.rpartition("://")
+        inside = f"{place}/"
         for lock in self.folder.glob("locks/*.output.lock"):
             try:
                 with lock.open(errors="replace") as stream:
-                    if any(line.startswith(inside) for line in stream.readlines(_LOCK_BYTES)):
-                        return True
+                    names = stream.readlines(_LOCK_BYTES)
             except OSError:  # the run ended meanwhile
                 continue
-        after = f"{results}0"  # "0" follows "/": all names below the folder lie between
-        query = (
-            "SELECT 1 FROM snakemake_locks WHERE namespace = ? AND file_path > ? "
-            "AND file_path < ? LIMIT 1"
-        )
-        return any(self._ask(query, str(self.folder.absolute()), inside, after))
+            if any(inside in name if remote else name.startswith(inside) for name in names):
+                return True
+        found = "instr(file_path, ?) > 0" if remote else "instr(file_path, ?) = 1"
+        query = f"SELECT 1 FROM snakemake_locks WHERE namespace = ? AND {found} LIMIT 1"
+        return any(self._ask(query, str(self.folder.absolute()), inside))
 
     def last_log(self) -> Path | None:
         """The log of the latest run; its last change is the run's last sign of life."""
