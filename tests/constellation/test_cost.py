@@ -210,7 +210,7 @@ def test_cores_and_cards_are_compared_at_the_prices_given(folder, capsys):
     assert (card["subtile_s"], card["origin"]) == (5.0, "assumed")
     prices = {name: found["inputs"][name]["origin"] for name in found["inputs"] if "hour" in name}
     assert prices == dict.fromkeys(
-        ("core-hour, on demand", "core-hour, spot", "card-hour, on demand"), "assumed"
+        ("core-hour, on demand", "core-hour, spot", "GPU-hour, on demand"), "assumed"
     )
     [*cores, card] = found["surveys"][0]["bills"]
     assert all(bill["cost_spot"] == pytest.approx(0.02 * bill["hours"]) for bill in cores)

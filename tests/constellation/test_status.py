@@ -434,3 +434,11 @@ def test_a_wide_survey_is_shown_on_the_whole_sky(campaign):
         for rgb in ([0x00, 0x9E, 0x73], [0xD0, 0xD0, 0xD0])
     )
     assert done > pending  # the lower right ascensions are on the right
+
+
+@pytest.mark.parametrize("option", ["--interval", "--most-files"])
+def test_impossible_numbers_are_a_usage_error(campaign, option, capsys):
+    with pytest.raises(SystemExit) as end:
+        main(["status", "--config", "config.yaml", option, "0"])
+    assert end.value.code == 2
+    assert f"argument {option}: found 0, expected a positive" in capsys.readouterr().err

@@ -141,7 +141,7 @@ class Bill:
 
     @property
     def unit_hours(self) -> float:
-        """Core-hours, or card-hours."""
+        """Core-hours, or GPU-hours."""
         return self.busy_s / S_PER_HOUR * self._units
 
     @property
@@ -162,7 +162,7 @@ class Bill:
         return rounds * self.speed.job_s(self.extent.subtiles_per_job)
 
     def held_hours(self, n_workers: int) -> float:
-        """Core- or card-hours if all workers are paid for until the last job ends."""
+        """Core- or GPU-hours if all workers are paid for until the last job ends."""
         busy = min(n_workers, self.extent.n_jobs)
         return busy * self.wall_s(n_workers) / S_PER_HOUR * self._units
 

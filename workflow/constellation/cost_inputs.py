@@ -208,7 +208,7 @@ def _money(given: Given) -> dict[str, Quantity]:
     for what, price in (("core", given.core_price), ("gpu", given.gpu_price)):
         if price is None:
             continue
-        name = {"core": "core-hour", "gpu": "card-hour"}[what]
+        name = {"core": "core-hour", "gpu": "GPU-hour"}[what]
         option = f"--{what}-price"
         found[f"{name}, on demand"] = Quantity(price.on_demand, "", Origin.ASSUMED, option)
         if price.spot is not None:

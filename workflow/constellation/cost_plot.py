@@ -38,7 +38,7 @@ def plot_estimate(found: Estimate, n_workers: Sequence[int], path: Path) -> None
             axis.set_major_formatter(LogFormatter())
             axis.set_minor_formatter(LogFormatter(minor_thresholds=(1.0, 0.4)))
         axes.grid(alpha=0.3)
-    unit = "cost, on demand [currency of the prices]" if priced else "core-hours, card-hours"
+    unit = "cost, on demand [currency of the prices]" if priced else "core-hours, GPU-hours"
     panels[0].set_ylabel(f"{unit},\nworkers paid until the last job ends")
     handles, labels = panels[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=4, fontsize=9)

@@ -120,18 +120,18 @@ def _origin(found: Estimate, speed, benchmark: Benchmark) -> str:
 
 
 def _extent_lines(found: Estimate, extent: Extent, n_workers: Sequence[int]) -> list[str]:
+    reads = f"reads {extent.quadrants_read:,.0f} quadrants, {format_bytes(extent.bytes_read)}"
     lines = [
         f"{extent.name}: {extent.n_tiles:,} tiles, {extent.n_subtiles:,} sub-tiles, "
-        f"{extent.n_jobs:,} jobs; {extent.quadrants_read:,.0f} quadrants, "
-        f"{format_bytes(extent.bytes_read)} to read",
-        f"{'':<34}{'':>14}{'cost, on':>10}{'cost,':>9}   wall-clock, number of workers",
+        f"{extent.n_jobs:,} jobs",
+        f"{reads:<48}{'cost, on':>10}{'cost,':>9}   wall-clock, number of workers",
         f"{'method, PSF':<34}{'hours':>14}{'demand':>10}{'spot':>9}"
         + "".join(f"{n:>8,}" for n in n_workers),
     ]
     for bill in found.bills(extent):
-        unit = "card-h" if bill.speed.on_gpu else "core-h"
+        unit = "GPU-h" if bill.speed.on_gpu else "core-h"
         lines.append(
-            f"{bill.speed.name:<34}{_hours(bill.unit_hours):>7} {unit}"
+            f"{bill.speed.name:<34}{_hours(bill.unit_hours):>7} {unit:<6}"
             f"{_money(bill.cost_on_demand):>10}{_money(bill.cost_spot):>9}"
             + "".join(f"{format_duration(bill.wall_s(n)):>8}" for n in n_workers)
         )

@@ -7,6 +7,7 @@ so that `--help` and errors come at once.
 from __future__ import annotations
 
 import argparse
+import math
 import sys
 from collections.abc import Callable
 from typing import NamedTuple, TextIO
@@ -46,3 +47,21 @@ def check_planned(plan, tile_id: int) -> None:
     """Raise `InputError` if no sub-tile of the tile is planned."""
     if tile_id not in plan.by_tile:
         raise InputError(f"tile {tile_id}: no sub-tile of it is planned")
+
+
+def positive(text: str) -> float:
+    """A positive number; raises `ArgumentTypeError`."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not (value > 0.0 and math.isfinite(value)):
+        raise argparse.ArgumentTypeError(f"found {text}, expected a positive number")
+    return value
+
+
+def count(text: str) -> int:
+    """A positive whole number; raises `ArgumentTypeError`."""
+    if not (text.isdecimal() and int(text) > 0):
+        raise argparse.ArgumentTypeError(f"found {text}, expected a positive whole number")
+    return int(text)

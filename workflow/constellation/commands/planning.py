@@ -3,29 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import math
 from pathlib import Path
 
-from constellation.commands import Command, say
+from constellation.commands import Command, count, positive, say
 from shine.errors import ConfigurationError
-
-
-def _positive(text: str) -> float:
-    """A positive number; raises `ArgumentTypeError`."""
-    try:
-        value = float(text)
-    except ValueError:
-        value = math.nan
-    if not (value > 0.0 and math.isfinite(value)):
-        raise argparse.ArgumentTypeError(f"found {text}, expected a positive number")
-    return value
-
-
-def _count(text: str) -> int:
-    """A positive whole number; raises `ArgumentTypeError`."""
-    if not (text.isdecimal() and int(text) > 0):
-        raise argparse.ArgumentTypeError(f"found {text}, expected a positive whole number")
-    return int(text)
 
 
 def _describe(command: argparse.ArgumentParser) -> None:
@@ -36,27 +17,27 @@ def _describe(command: argparse.ArgumentParser) -> None:
         default=Path("build/bench/bench.json"),
         help="what `make bench` measured, here or elsewhere; default: %(default)s",
     )
-    prices = {"type": _positive, "nargs": "+", "metavar": ("ON_DEMAND", "SPOT")}
+    prices = {"type": positive, "nargs": "+", "metavar": ("ON_DEMAND", "SPOT")}
     command.add_argument("--core-price", **prices, help="of a core for an hour (assumed)")
     command.add_argument("--gpu-price", **prices, help="of a graphics card for an hour (assumed)")
     command.add_argument(
-        "--gpu-seconds", type=_positive, help="seconds per sub-tile on a graphics card (assumed)"
+        "--gpu-seconds", type=positive, help="seconds per sub-tile on a graphics card (assumed)"
     )
     command.add_argument(
         "--exposures",
-        type=_positive,
+        type=positive,
         default=4,
         help="exposures of each place, without a quadrant index; default: %(default)s (assumed)",
     )
     command.add_argument(
-        "--sources", type=_positive, help="sources modelled per sub-tile; default: the benchmark's"
+        "--sources", type=positive, help="sources modelled per sub-tile; default: the benchmark's"
     )
     command.add_argument(
-        "--subtiles-per-job", type=_count, default=16, help="default: %(default)s, as on SLURM"
+        "--subtiles-per-job", type=count, default=16, help="default: %(default)s, as on SLURM"
     )
     command.add_argument(
         "--workers",
-        type=_count,
+        type=count,
         nargs="+",
         default=[1, 10, 100, 1000],
         help="jobs at a time; default: 1 10 100 1000",

@@ -7,7 +7,7 @@ import sys
 import time
 from pathlib import Path
 
-from constellation.commands import Command, say
+from constellation.commands import Command, count, positive, say
 
 _CLEAR = "\x1b[2J\x1b[H"
 
@@ -25,13 +25,16 @@ def _describe(command: argparse.ArgumentParser) -> None:
     )
     command.add_argument(
         "--most-files",
-        type=int,
+        type=count,
         default=3000,
         help="logs, and result files, opened per look; default: %(default)s of each",
     )
     command.add_argument("--watch", action="store_true", help="look again and again, until Ctrl-C")
     command.add_argument(
-        "--interval", type=float, default=30.0, help="with --watch, seconds; default: %(default)s"
+        "--interval",
+        type=positive,
+        default=30.0,
+        help="with --watch, seconds; default: %(default)s",
     )
     command.add_argument("--json", type=Path, help="write the numbers to this file")
     command.add_argument("--map", type=Path, help="draw a map of the sky (PNG)")
