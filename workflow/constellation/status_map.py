@@ -83,8 +83,8 @@ def _draw_sky(axes: Axes, ra: Floats, dec: Floats, states: NDArray[np.int8]) -> 
     x = -np.deg2rad(np.mod(ra - ra_0 + 180.0, 360.0) - 180.0)
     axes.figure.canvas.draw()  # now the size of the axes is known
     width_pt = axes.get_window_extent().width * 72.0 / axes.figure.dpi
-    # half as large again: no gaps between tiles of hardly two pixels
-    side_pt = 1.5 * CORE_SIZE_ARCMIN / 60.0 / 360.0 * width_pt
+    # twice their size: no gaps between tiles of hardly two pixels
+    side_pt = 2.0 * CORE_SIZE_ARCMIN / 60.0 / 360.0 * width_pt
     for state in reversed(COLOURS):  # the gravest on top
         chosen = states == state
         style = {"s": side_pt**2, "color": COLOURS[state][0], "marker": "s", "linewidths": 0}
