@@ -10,7 +10,6 @@ import logging
 from typing import Literal
 
 import numpy as np
-from astropy.stats import sigma_clipped_stats
 from numpy.typing import NDArray
 
 from shine.errors import InputError, explain
@@ -52,6 +51,8 @@ def measure_background(
         action = "Leave the quadrant out, or use inference.background: file."
         raise InputError(explain(where, found, f"at least {FEWEST_PIXELS}", action))
     if method == "median":
+        from astropy.stats import sigma_clipped_stats  # half a second, and rarely needed
+
         level_adu = sigma_clipped_stats(values, sigma=CLIP_SIGMA, stdfunc="mad_std")[1]
     else:
         level_adu = _clipped_mean(values, weight[free])

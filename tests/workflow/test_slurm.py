@@ -56,6 +56,17 @@ def test_sub_tiles_run_one_after_the_other_on_one_gpu_with_the_results_of_a_loca
         assert end_of_first <= start_of_second
 
 
+def test_a_shard_submits_the_jobs_of_its_own_tiles(project, slurm):
+    forget(project, SUBTILES)
+    with on_slurm(slurm, project, "--config", "shard=2/2") as run:
+        run.end()
+        assert len(run.jobs(EAST)) == len(run.jobs()) == 1
+    made = [stem for stem in SUBTILES if project.result(stem).exists()]
+    assert made == [stem for stem in SUBTILES if stem.startswith(str(EAST))]
+    tiles = (project.folder / "results" / "tiles").glob("*[0-9].parquet")
+    assert [path.stem for path in tiles] == [str(EAST)]
+
+
 def working_time(log: Path) -> tuple[str, str]:
     """When a sub-tile's log begins and ends."""
     times = re.findall(r"^\d{4}-\d\d-\d\d [\d:,]+", log.read_text(), flags=re.MULTILINE)

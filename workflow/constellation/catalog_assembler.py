@@ -68,7 +68,10 @@ def assemble_tile(planned: Sequence[SubTile], folder: Path, logs: Path) -> Catal
 
 
 def merge_tiles(tile_ids: Iterable[int], folder: Path) -> Catalogue:
-    """Put together the catalogues of tiles, `{tile}.parquet` and `{tile}_sources.parquet`."""
+    """Put together the catalogues of tiles, `{tile}.parquet` and `{tile}_sources.parquet`.
+
+    Raises `InputError` for a tile without them, or a sub-tile or source that is in two of them.
+    """
     paths = [folder / f"{tile_id}.parquet" for tile_id in tile_ids]
     tiles = [read_catalogue(path, _sources_path(path)) for path in paths]
     metadata = _merged_metadata([tile.shear for tile in tiles], paths)
@@ -78,6 +81,29 @@ def merge_tiles(tile_ids: Iterable[int], folder: Path) -> Catalogue:
     _refuse_repeats(merged.shear, KEY, "sub-tile", folder)
     _refuse_repeats(merged.sources, ("OBJECT_ID",), "core source", folder)
     return merged
+
+
+def check_complete(catalogue: Catalogue, planned: Iterable[SubTile], folder: Path) -> None:
+    """Raise `InputError` unless the catalogue has the planned sub-tiles and no others.
+
+    A tile's catalogue may be of an earlier plan, and those of other shards are not made anew.
+    """
+    rows = zip(*(catalogue.shear[name].to_pylist() for name in KEY), strict=True)
+    found = {SubTile(*row) for row in rows}
+    wanted = set(planned)
+    if found != wanted:
+        missing, others = sorted(wanted - found), sorted(found - wanted)
+        named = [f"no {subtile.stem}" for subtile in missing[:3]]
+        named += [f"also {subtile.stem}" for subtile in others[:3]]
+        raise InputError(
+            explain(
+                folder,
+                f"{len(missing)} sub-tiles missing, {len(others)} that are not planned "
+                f"({', '.join(named)})",
+                f"the {len(wanted)} planned ones",
+                "Run the shards of these tiles again.",
+            )
+        )
 
 
 def _shear_files(planned: Sequence[SubTile], folder: Path, logs: Path) -> dict[SubTile, Path]:

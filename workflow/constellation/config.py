@@ -24,6 +24,7 @@ from pydantic import (
     model_validator,
 )
 
+from constellation.shards import MERGE, Shard
 from shine.atomic import write_atomically
 from shine.errors import ConfigurationError, list_problems
 from shine.euclid.config import GalConfig, InferenceConfig
@@ -153,6 +154,18 @@ class PipelineConfig(Section):
     gal: GalConfig = GalConfig()
     output: OutputConfig = OutputConfig()
     compute: ComputeConfig = ComputeConfig()
+    shard: str | None = Field(
+        None,
+        description="part of the survey to run, such as 3/60, given the quadrant index; "
+        "merge: put the tiles of all parts together",
+    )
+
+    @field_validator("shard")
+    @classmethod
+    def _is_shard(cls, text: str | None) -> str | None:
+        if text not in (None, MERGE):
+            Shard.parse(text)
+        return text
 
 
 def load_config(source: Path | str | Mapping[str, Any]) -> PipelineConfig:

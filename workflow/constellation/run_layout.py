@@ -10,6 +10,7 @@ from typing import Any
 
 from constellation.config import PipelineConfig, load_config
 from constellation.plan import Plan, SubTile
+from constellation.shards import MERGE, Shard
 from constellation.survey_files import (
     EXPOSURES,
     MER_PRODUCTS,
@@ -62,9 +63,25 @@ class Run:
     @cached_property
     def plan(self) -> Plan:
         """The planned sub-tiles; raises `InputError` if the tile list is bad."""
-        return Plan.from_config(self.config.tiling)
+        return Plan.from_config(self.config.tiling, self.shard)
 
     @property
+    def shard(self) -> Shard | None:
+        """The part of the survey to run; None for all of it."""
+        name = self.config.shard
+        return None if name in (None, MERGE) else Shard.parse(name)
+
+    @property
+    def merges_only(self) -> bool:
+        """Whether nothing is left to do but to merge the tiles."""
+        return self.config.shard == MERGE
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether the survey is run as one: from its files to the merged catalogue."""
+        return self.config.shard is None
+
+    @cached_property
     def tiles_digest(self) -> str:
         """Changes with the tile list, of which a job elsewhere has a newer copy."""
         return digest([self.config.tiling.tiles.read_bytes()])
@@ -81,13 +98,17 @@ class Run:
 
     @cached_property
     def survey(self) -> SurveyFiles:
-        """The survey's files: those that the mock survey will write, or those in the folder."""
+        """The survey's files: those that the mock survey will write, or those in the folder.
+
+        Those that a run looks at: for a shard none of the exposures, of which it is given the
+        index, and none at all for the merge.
+        """
         data = self.config.data
-        if isinstance(data.survey, str):
+        if isinstance(data.survey, str) or self.merges_only:
             return SurveyFiles([], {}, data.truth)
         if data.mock_survey is None:
             return SurveyFiles(
-                list_exposure_files(data.survey),
+                list_exposure_files(data.survey) if self.is_whole else [],
                 self._by_tile(list_tile_files(data.survey, self._mer_products)),
                 data.truth,
             )
@@ -105,16 +126,23 @@ class Run:
             data.truth or files.truth,
         )
 
+    @property
+    def truth(self) -> Path | None:
+        """Table of true shears to compare with."""
+        return self.survey.truth if self.config.data.mock_survey else self.config.data.truth
+
     def mer_files(self, tile_id: int) -> dict[str, list[File]]:
         """The MER files that a tile's manifests need, by the names in MER_PRODUCTS.
 
         Raises `InputError` naming a tile that lacks one.
         """
-        tiles = self.plan.catalogue_tiles(tile_id)
-        return {
-            name: pick_tiles(found, tiles, MER_PRODUCTS[name], self.config.data.survey)
-            for name, found in self._mer.items()
-        }
+        if tile_id not in self._mer_of_tile:  # a rule asks for its inputs, then for its options
+            tiles = self.plan.catalogue_tiles(tile_id)
+            self._mer_of_tile[tile_id] = {
+                name: pick_tiles(found, tiles, MER_PRODUCTS[name], self.config.data.survey)
+                for name, found in self._mer.items()
+            }
+        return self._mer_of_tile[tile_id]
 
     def mer_options(self, tile_id: int) -> list[str]:
         """How `constellation manifests` is told of them."""
@@ -154,6 +182,10 @@ class Run:
     def _by_tile(self, paths: Iterable[File]) -> TileFiles:
         paths = list(paths)
         return {name: match_tiles(paths, MER_PRODUCTS[name]) for name in self._wanted}
+
+    @cached_property
+    def _mer_of_tile(self) -> dict[int, dict[str, list[File]]]:
+        return {}
 
     @cached_property
     def _mer(self) -> TileFiles:
@@ -205,6 +237,11 @@ class Run:
         """The manifest of a sub-tile."""
         return self._of_subtile("manifests", str(subtile.tile_id), subtile.stem, ".yaml")
 
+    def tile_catalogues(self) -> list[str]:
+        """Shear and sources of every planned tile, assembled from its sub-tiles."""
+        folder, suffixes = f"{self.results}/tiles", (".parquet", "_sources.parquet")
+        return [f"{folder}/{tile}{suffix}" for tile in self.plan.tile_ids for suffix in suffixes]
+
     def manifests(self) -> list[str]:
         """The manifest of every planned sub-tile."""
         return [self.manifest(subtile) for subtile in self.plan.subtiles]
@@ -224,4 +261,4 @@ class Run:
         ]
 
     def _of_subtile(self, folder: str, tile: str, stem: str, suffix: str) -> str:
-        return str(self.results / folder / tile / f"{stem}{suffix}")
+        return f"{self.results}/{folder}/{tile}/{stem}{suffix}"

@@ -3,9 +3,9 @@
 
 rule quadrant_index:
     input:
-        SURVEY.exposures,
+        lambda wildcards: RUN.survey.exposures,
     output:
-        RESULTS / "index" / "quadrants.parquet",
+        INDEX,
     log:
         LOGS / "quadrant_index.log",
     conda:

@@ -24,13 +24,14 @@ rule shine_config:
 
 
 # One rule for all tiles with the same planned cells: a single one, but for a survey cut to an area.
+# (A pattern of 60,000 tiles would take longer to read than the rest of this file.)
 for cells, tiles in PLAN.cell_sets.items():
 
     rule:
         name:
             "manifests" if len(PLAN.cell_sets) == 1 else f"manifests_{tiles[0]}"
         input:
-            index=rules.quadrant_index.output,
+            index=INDEX,
             mer=lambda wildcards: RUN.local_mer_files(int(wildcards.tile)),
         output:
             [
@@ -40,7 +41,11 @@ for cells, tiles in PLAN.cell_sets.items():
         log:
             LOGS / "manifests" / "{tile}.log",
         wildcard_constraints:
-            tile="|".join(str(tile) for tile in tiles),
+            tile=(
+                r"\d+"
+                if len(PLAN.cell_sets) == 1
+                else "|".join(str(tile) for tile in tiles)
+            ),
         conda:
             "../../environment.yml"
         params:

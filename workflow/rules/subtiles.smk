@@ -27,7 +27,7 @@ rule subtile:
         commit=git_commit(),  # is in the results; changed alone, it costs no inference
         # Snakemake deletes a job's outputs before it starts. shine keeps its results here, and
         # leaves them as they are if nothing that they depend on has changed.
-        kept=lambda wildcards: RESULTS / "kept" / wildcards.tile,
+        kept=f"{RESULTS}/kept/{{tile}}",
         jax_cache=str(RUN.jax_cache),
         gpu_fraction=COMPUTE.gpu_memory_fraction,
         device=RUN.device_flags,

@@ -1,16 +1,13 @@
 # The catalogue against the truth, as a table and a figure; and what the runs took, apart from it
 # because it differs from run to run.
 
-# the sub-tile whose pixels the figure shows
-SHOWN = PLAN.subtiles[len(PLAN.subtiles) // 2]
-
 
 rule summary:
     input:
-        shear=rules.merged_catalogue.output.shear,
-        sources=rules.merged_catalogue.output.sources,
-        panels=RUN.subtile(SHOWN, ".png"),
-        truth=local(SURVEY.truth) if SURVEY.truth else [],
+        shear=CATALOGUE[0],
+        sources=CATALOGUE[1],
+        panels=lambda wildcards: RUN.subtile(PLAN.middle, ".png"),
+        truth=local(RUN.truth) if RUN.truth else [],
     output:
         table=RESULTS / "summary" / "summary.txt",
         figure=report(
@@ -36,8 +33,8 @@ rule summary:
 
 rule measurements:
     input:
-        records=RUN.records(),
-        benchmarks=RUN.benchmarks(),
+        records=lambda wildcards: RUN.records(),
+        benchmarks=lambda wildcards: RUN.benchmarks(),
     output:
         RESULTS / "measurements.parquet",
     log:

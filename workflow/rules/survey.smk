@@ -5,9 +5,9 @@ rule mock_survey:
     input:
         RUN.config.data.mock_survey,
     output:
-        SURVEY.exposures,
-        SURVEY.mer_files,
-        SURVEY.truth,
+        RUN.survey.exposures,
+        RUN.survey.mer_files,
+        RUN.survey.truth,
     log:
         LOGS / "mock_survey.log",
     benchmark:

@@ -22,11 +22,12 @@ def _describe_assemble(command: argparse.ArgumentParser) -> None:
 
 
 def _assemble(options: argparse.Namespace) -> None:
-    from constellation.catalog_assembler import assemble_tile, merge_tiles
+    from constellation.catalog_assembler import assemble_tile, check_complete, merge_tiles
 
     plan = plan_of(options)
     if options.tile is None:
         catalogue, name = merge_tiles(plan.by_tile, options.input), options.name
+        check_complete(catalogue, plan.subtiles, options.input)
     else:
         check_planned(plan, options.tile)
         planned = plan.by_tile[options.tile]
