@@ -7,7 +7,7 @@ import logging
 import sys
 from collections.abc import Sequence
 
-from constellation.commands import catalogue, say, settings, survey
+from constellation.commands import catalogue, say, settings, survey, tiles
 from shine.errors import INTERRUPTED_EXIT_CODE, ShineError
 
 
@@ -50,4 +50,4 @@ def _parser(arguments: Sequence[str]) -> argparse.ArgumentParser:
     return parser
 
 
-_COMMANDS = survey.COMMANDS | catalogue.COMMANDS | settings.COMMANDS
+_COMMANDS = tiles.COMMANDS | survey.COMMANDS | catalogue.COMMANDS | settings.COMMANDS

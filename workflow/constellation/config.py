@@ -56,7 +56,10 @@ class Area(Section):
 class TilingConfig(Section):
     """How the sky is cut into tiles and sub-tiles."""
 
-    tiles: Path = Field(description="CSV or Parquet table with columns tile_index, ra, dec (deg)")
+    tiles: Path = Field(
+        description="CSV or Parquet table with columns tile_index, ra, dec (deg), "
+        "such as `constellation tiles` makes"
+    )
     sub_tile_grid: tuple[GridSize, GridSize] = Field(
         (4, 4), description="rows (north) and columns (east) over the 30 arcmin core of a tile"
     )
