@@ -106,11 +106,12 @@ class Tiles:
 
     def owners(self, vectors: Floats, workers: int = 1) -> Integers:
         """Positions (n,) in the list of the tiles that own the sources at unit vectors (n, 3)."""
-        nearest = self.nearest(vectors, workers)
         if self.cores is None or len(vectors) == 0:
-            return nearest
-        holder = self._ranges_about(vectors).owners(vectors)
-        return np.where(holder == NOBODY, nearest, holder)
+            return self.nearest(vectors, workers)
+        owner = self._ranges_about(vectors).owners(vectors)
+        gap = owner == NOBODY
+        owner[gap] = self.nearest(vectors[gap], workers)
+        return owner
 
     def nearest(self, vectors: Floats, workers: int = 1) -> Integers:
         """Positions (n,) of the tiles with the nearest centre."""
