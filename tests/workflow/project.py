@@ -25,7 +25,8 @@ TIMEOUT_S = 400
 TILES = f"tile_index,ra,dec\n{WEST},57.3828797,-51.0\n{EAST},58.1773936,-51.0\n"
 
 # Two columns of sub-tiles on either side of the tiles' common border. The middle of one CCD lies
-# there, so that each sub-tile but the middle ones sees the quadrants of one side alone.
+# there, so that each sub-tile but the middle ones sees the quadrants of one side alone. The margin is
+# nearly the least there can be.
 MOCK = {
     "seed": 7,
     "tiles": "tiles.csv",
@@ -52,7 +53,7 @@ CONFIG = {
     "tiling": {
         "tiles": "tiles.csv",
         "sub_tile_grid": [60, 60],
-        "margin_arcmin": 0.05,
+        "margin_arcmin": 0.22,
         "area": {"ra": 57.7801367, "dec": -50.9958, "width_arcmin": 2.0, "height_arcmin": 0.4},
     },
     "data": {"survey": "data", "mock_survey": "mock.yaml"},
