@@ -25,8 +25,7 @@ TIMEOUT_S = 400
 TILES = f"tile_index,ra,dec\n{WEST},57.3828797,-51.0\n{EAST},58.1773936,-51.0\n"
 
 # Two columns of sub-tiles on either side of the tiles' common border. The middle of one CCD lies
-# there, so that each sub-tile but the middle ones sees the quadrants of one side alone. The margin is
-# nearly the least there can be.
+# there, so that each sub-tile but the middle ones sees the quadrants of one side alone.
 MOCK = {
     "seed": 7,
     "tiles": "tiles.csv",
