@@ -11,10 +11,8 @@ from shine.profiles import PROFILES
 from shine.psf import psf_transform
 from shine.render import StampFrame
 from shine.scene import Scene, Tier
+from shine.stamps import BLEND_STAMP_SIZES, STAMP_SIZES
 
-STAMP_SIZES = (32, 48, 64, 96, 128, 192, 256)
-# Blends are few and programs cost seconds to compile: every other size for them.
-BLEND_STAMP_SIZES = (64, 128, 256)
 _RARE = 8  # blends
 _OUTSIDE = -1
 

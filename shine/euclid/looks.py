@@ -13,7 +13,8 @@ from shine.euclid.catalog import SourceTable
 from shine.euclid.config import InferenceConfig
 from shine.euclid.data_loader import Quadrant, load_quadrant
 from shine.manifest import QuadrantFiles
-from shine.scene_builder import STAMP_SIZES, QuadrantView
+from shine.scene_builder import QuadrantView
+from shine.stamps import STAMP_SIZES
 
 READERS = 2  # quadrants looked at at a time, which takes up to 0.3 GB for each
 

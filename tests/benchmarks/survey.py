@@ -62,7 +62,7 @@ def full_scale() -> Size:
 
 def smoke() -> Size:
     """The smallest survey, to see that the benchmark runs."""
-    return Size(SMOKE_SURVEY, 30, 0.05, (10,), (), ("map",), ("native",), 4)
+    return Size(SMOKE_SURVEY, 30, 0.22, (10,), (), ("map",), ("native",), 4)
 
 
 def make(size: Size, output: Path) -> Manifest:

@@ -24,7 +24,16 @@ from .fake_survey import positions, write_catalogue, write_exposure
 
 ROOT = Path(__file__).parents[2]
 PLANNING = ("plan", "status")
-COMMANDS = ("mock-survey", "index", "manifests", "assemble", "summary", "schema", "shine-config")
+COMMANDS = (
+    "tiles",
+    "mock-survey",
+    "index",
+    "manifests",
+    "assemble",
+    "summary",
+    "schema",
+    "shine-config",
+)
 TILING = {"tiles": "tiles.csv", "sub_tile_grid": [1, 2]}
 
 

@@ -46,6 +46,11 @@ def test_defaults_come_from_the_models():
         ({"tiling": {"tiles": "t.csv", "margin": 1}}, "tiling.margin: unknown key"),
         ({"data": {}}, "data.survey: required key is missing"),
         ({"tiling": {"tiles": "t.csv", "sub_tile_grid": [0, 4]}}, r"tiling.sub_tile_grid.0: "),
+        (
+            {"tiling": {"tiles": "t.csv", "margin_arcmin": 0.21}},
+            r"tiling.margin_arcmin: .*expected at least 0\.214, half the largest stamp "
+            r"\(256 pixels\).*enlarge it \(found 0\.21\)",
+        ),
         ({"compute": {"threads": "many"}}, "compute.threads: .*'many'"),
         ({"inference": {"methd": "map"}}, "inference.methd: unknown key"),
     ],

@@ -12,13 +12,14 @@ from constellation.config import TilingConfig
 from constellation.discovery import build_index, read_index, write_index
 from constellation.manifest import TileFiles, build_manifests, check_unique, write_manifests
 from constellation.mer_catalogue import read_sources
-from constellation.plan import Plan, read_tiles
+from constellation.plan import Plan
 from constellation.survey_files import (
     list_catalogues,
     list_exposure_files,
     match_catalogues,
     match_exposures,
 )
+from constellation.tile_lists import read_tiles
 from shine.errors import InputError
 from shine.manifest import read_manifest
 

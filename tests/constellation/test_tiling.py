@@ -2,64 +2,37 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from constellation.tiling import (
-    RADIANS_PER_ARCMIN,
-    Grid,
-    TangentPlane,
-    Tiles,
-    unit_vectors,
-)
+from constellation.sphere import RADIANS_PER_ARCMIN, unit_vectors
+from constellation.tiling import Grid, Tiles
 from shine.errors import InputError
 
+from .skies import Sky, angles, holders, skies
+
 MARGIN = 1.0 * RADIANS_PER_ARCMIN
-N_SOURCES = 300
 
 
-@st.composite
-def surveys(draw):
-    """An irregular tile list and sources around it, also at the poles and across 0h."""
-    ra0 = draw(st.sampled_from([0.0, 359.9, 123.4, 180.0]))
-    dec0 = draw(st.sampled_from([-90.0, -89.8, -51.0, 0.0, 47.3, 89.6, 90.0]))
-    rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
-    n_tiles = draw(st.integers(1, 9))
-    plane = TangentPlane.at(ra0, dec0)
-    spacing = 0.5 * np.pi / 180.0
-    cells = np.array([(i, j) for i in range(3) for j in range(3)])[:n_tiles] - 1.0
-    cells += draw(st.sampled_from([0.0, 0.2])) * rng.normal(size=cells.shape)
-    centres = plane.unproject(*(cells.T * spacing))
-    spread = draw(st.sampled_from([0.4, 1.0])) * np.pi / 180.0
-    vectors = plane.unproject(*(rng.normal(size=(2, N_SOURCES)) * spread))
-    index = rng.permutation(1000)[:n_tiles]
-    shape = draw(st.sampled_from([(1, 1), (2, 3), (4, 4), (12, 12)]))
-    return Tiles.from_columns(index, *angles(centres)), vectors, shape
+def check_core_once(sky):
+    count = np.zeros(len(sky.vectors), int)
+    for grid in sky.grids():
+        row, col = grid.core_cells(sky.vectors)
+        inside = row >= 0
+        count += inside
+        assert (row[inside] < sky.shape[0]).all() and (col[inside] < sky.shape[1]).all()
+        assert (inside == (col >= 0)).all()
+    assert (count == 1).all()
 
 
-def angles(vectors):
-    """Right ascension and declination, deg."""
-    ra = np.mod(np.rad2deg(np.arctan2(vectors[:, 1], vectors[:, 0])), 360.0)
-    return ra, np.rad2deg(np.arctan2(vectors[:, 2], np.hypot(vectors[:, 0], vectors[:, 1])))
-
-
-def core_counts(tiles, vectors, shape):
-    count = np.zeros(len(vectors), int)
-    for place in range(len(tiles.index)):
-        rows, cols = Grid(tiles, place, shape, MARGIN).core_cells(vectors)
-        count += rows >= 0
-        inside = rows >= 0
-        assert (rows[inside] < shape[0]).all() and (cols[inside] < shape[1]).all()
-        assert ((rows < 0) == (cols < 0)).all()
-    return count
-
-
-@settings(max_examples=60, deadline=None)
-@given(surveys())
-def test_each_source_is_core_exactly_once(survey):
-    assert (core_counts(*survey) == 1).all()
+@settings(max_examples=80, deadline=None)
+@given(skies())
+def test_each_source_is_core_exactly_once(sky):
+    check_core_once(sky)
 
 
 @settings(max_examples=30, deadline=None)
@@ -69,51 +42,93 @@ def test_sources_anywhere_on_the_sphere_are_core_exactly_once(seed, n_tiles):
     vectors = rng.normal(size=(500, 3))
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
     tiles = Tiles.from_columns(range(n_tiles), *angles(vectors[:n_tiles]))
-    assert (core_counts(tiles, vectors, (3, 5)) == 1).all()
+    check_core_once(Sky(tiles, vectors, (3, 5), MARGIN))
 
 
-@settings(max_examples=40, deadline=None)
-@given(surveys())
-def test_core_sources_are_extended_in_their_own_sub_tile(survey):
-    tiles, vectors, shape = survey
-    for place in range(len(tiles.index)):
-        grid = Grid(tiles, place, shape, 0.0)
-        rows, cols = grid.core_cells(vectors)
-        in_row, in_col = grid.extended_cells(vectors)
-        own = np.flatnonzero(rows >= 0)
-        assert in_row[own, rows[own]].all() and in_col[own, cols[own]].all()
+@settings(max_examples=80, deadline=None)
+@given(skies(st.just(True)))
+def test_a_core_owns_what_it_holds_and_the_nearest_centre_the_rest(sky):
+    held = holders(sky.tiles, sky.vectors)
+    nearest = np.argmax(sky.vectors @ sky.tiles.centres.T, axis=1)
+    lowest = np.argmax(held, axis=1)  # tiles are sorted by index
+    expected = np.where(held.any(axis=1), lowest, nearest)
+    np.testing.assert_array_equal(sky.tiles.owners(sky.vectors), expected)
 
 
-@settings(max_examples=40, deadline=None)
-@given(surveys(), st.integers(0, 2**32 - 1))
-def test_neighbours_within_the_margin_are_extended(survey, seed):
+@settings(max_examples=30, deadline=None)
+@given(skies())
+def test_where_a_source_is_core_depends_on_no_other_source(sky):
+    """Those of one catalogue, or of the whole survey: near tiles, or all, are searched."""
+    everywhere = np.random.default_rng(1).normal(size=(20, 3))
+    everywhere /= np.linalg.norm(everywhere, axis=1, keepdims=True)
+    together = sky.tiles.cells(np.concatenate([sky.vectors, everywhere]), sky.shape)
+    for n in range(0, len(sky.vectors), 7):
+        alone = sky.tiles.cells(sky.vectors[n : n + 1], sky.shape)
+        assert [int(column[n]) for column in together] == [int(column[0]) for column in alone]
+
+
+@settings(max_examples=60, deadline=None)
+@given(skies())
+def test_core_sources_are_extended_in_their_own_sub_tile(sky):
+    for grid in replace(sky, margin_rad=0.0).grids():
+        row, col = grid.core_cells(sky.vectors)
+        in_row, in_col = grid.extended_cells(sky.vectors)
+        own = np.flatnonzero(row >= 0)
+        assert in_row[own, row[own]].all() and in_col[own, col[own]].all()
+
+
+@settings(max_examples=60, deadline=None)
+@given(skies(), st.integers(0, 2**32 - 1))
+def test_neighbours_within_the_margin_are_extended(sky, seed):
     """Move each source by less than the margin: it stays extended where it was core."""
-    tiles, vectors, shape = survey
     rng = np.random.default_rng(seed)
-    step = rng.normal(size=vectors.shape)
-    step -= (step * vectors).sum(1, keepdims=True) * vectors
+    step = rng.normal(size=sky.vectors.shape)
+    step -= (step * sky.vectors).sum(1, keepdims=True) * sky.vectors
     step /= np.linalg.norm(step, axis=1, keepdims=True)
-    angle = rng.uniform(0.0, 0.999, (len(vectors), 1)) * MARGIN
-    moved = np.cos(angle) * vectors + np.sin(angle) * step
-    for place in range(len(tiles.index)):
-        grid = Grid(tiles, place, shape, MARGIN)
-        rows, cols = grid.core_cells(vectors)
+    angle = rng.uniform(0.0, 0.999, (len(step), 1)) * sky.margin_rad
+    moved = np.cos(angle) * sky.vectors + np.sin(angle) * step
+    for grid in sky.grids():
+        row, col = grid.core_cells(sky.vectors)
         in_row, in_col = grid.extended_cells(moved)
-        own = np.flatnonzero(rows >= 0)
-        assert in_row[own, rows[own]].all() and in_col[own, cols[own]].all()
+        own = np.flatnonzero(row >= 0)
+        assert in_row[own, row[own]].all() and in_col[own, col[own]].all()
 
 
-@settings(max_examples=20, deadline=None)
-@given(surveys(), st.randoms(use_true_random=False))
-def test_the_order_of_the_tile_list_does_not_matter(survey, random):
-    tiles, vectors, shape = survey
-    order = list(range(len(tiles.index)))
+@settings(max_examples=40, deadline=None)
+@given(skies(st.just(False)))
+def test_none_is_extended_that_is_further_than_the_margin_from_a_border(sky):
+    for grid in sky.grids():
+        in_row, in_col = grid.extended_cells(sky.vectors)
+        member = in_row.any(axis=1) & in_col.any(axis=1)
+        own = sky.tiles.centres[grid.place]
+        nearest = np.argmax(sky.vectors @ sky.tiles.centres.T, axis=1)
+        foreign = member & (nearest != grid.place)
+        towards = sky.tiles.centres[nearest[foreign]] - own
+        towards /= np.linalg.norm(towards, axis=1, keepdims=True)
+        cosine = (sky.vectors[foreign] * towards).sum(axis=1)
+        assert (np.pi / 2 - np.arccos(cosine) <= sky.margin_rad + 1e-9).all()
+        half = np.deg2rad(0.25)
+        for axis, members in ((grid.plane.north, in_row), (grid.plane.east, in_col)):
+            along = np.arctan2(sky.vectors @ axis, sky.vectors @ grid.plane.centre)[:, None]
+            n_cells = members.shape[1]
+            border = np.arctan(np.tan(half) * (2 * np.arange(1, n_cells) / n_cells - 1))
+            # angles at the centre, 1 % more than the distances to the great circles at most
+            reach = 1.01 * sky.margin_rad
+            assert not (members[:, 1:] & (along < border - reach)).any()
+            assert not (members[:, :-1] & (along > border + reach)).any()
+
+
+@settings(max_examples=30, deadline=None)
+@given(skies(), st.randoms(use_true_random=False))
+def test_the_order_of_the_tile_list_does_not_matter(sky, random):
+    order = list(range(len(sky.tiles.index)))
     random.shuffle(order)
-    other = Tiles.from_columns(tiles.index[order], tiles.ra[order], tiles.dec[order])
-    for place in range(len(tiles.index)):
-        first, second = (Grid(t, place, shape, MARGIN) for t in (tiles, other))
+    columns = (column[order] for column in (sky.tiles.index, sky.tiles.ra, sky.tiles.dec))
+    cores = sky.tiles.cores and sky.tiles.cores.take(np.array(order))
+    other = replace(sky, tiles=Tiles.from_columns(*columns, cores))
+    for first, second in zip(sky.grids(), other.grids(), strict=True):
         assert first.tile_id == second.tile_id
-        np.testing.assert_array_equal(first.core_cells(vectors), second.core_cells(vectors))
+        np.testing.assert_array_equal(first.core_cells(sky.vectors), second.core_cells(sky.vectors))
 
 
 def test_extended_areas_end_a_margin_beyond_the_border():

@@ -52,7 +52,7 @@ CONFIG = {
     "tiling": {
         "tiles": "tiles.csv",
         "sub_tile_grid": [60, 60],
-        "margin_arcmin": 0.05,
+        "margin_arcmin": 0.22,
         "area": {"ra": 57.7801367, "dec": -50.9958, "width_arcmin": 2.0, "height_arcmin": 0.4},
     },
     "data": {"survey": "data", "mock_survey": "mock.yaml"},

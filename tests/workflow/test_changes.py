@@ -56,6 +56,6 @@ def test_a_changed_frame_changes_the_sub_tiles_that_see_the_quadrant(project):
         for stem in SUBTILES
         if any(files.quadrant == "3-4.F" for files in project.manifest(stem).quadrants)
     }
-    assert seeing == {f"{WEST}_30_58", f"{WEST}_30_59"}
+    assert seeing == {f"{WEST}_30_58", f"{WEST}_30_59", f"{EAST}_30_0"}
     assert inferred_anew(project, before) == seeing
     assert counts == MANIFESTS | {"quadrant_index": 1, "subtile": 4, "subtiles": 1, "total": 8}

@@ -7,7 +7,7 @@ import logging
 import sys
 from collections.abc import Sequence
 
-from constellation.commands import catalogue, planning, say, settings, status, survey
+from constellation.commands import catalogue, planning, say, settings, status, survey, tiles
 from shine.errors import INTERRUPTED_EXIT_CODE, ShineError
 
 
@@ -51,5 +51,10 @@ def _parser(arguments: Sequence[str]) -> argparse.ArgumentParser:
 
 
 _COMMANDS = (
-    planning.COMMANDS | survey.COMMANDS | status.COMMANDS | catalogue.COMMANDS | settings.COMMANDS
+    planning.COMMANDS
+    | tiles.COMMANDS
+    | survey.COMMANDS
+    | status.COMMANDS
+    | catalogue.COMMANDS
+    | settings.COMMANDS
 )

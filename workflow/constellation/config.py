@@ -7,6 +7,7 @@ handed on unopened.
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -29,9 +30,11 @@ from shine.atomic import write_atomically
 from shine.errors import ConfigurationError, list_problems
 from shine.euclid.config import GalConfig, InferenceConfig
 from shine.s3_settings import S3Settings
+from shine.stamps import FARTHEST_ARCSEC, STAMP_SIZES
 from shine.yaml_files import read_yaml
 
 GridSize = Annotated[int, Field(ge=1, le=128)]  # rows and columns are int8 in the results
+LEAST_MARGIN_ARCMIN = math.ceil(FARTHEST_ARCSEC / 60.0 * 1000.0) / 1000.0
 Name = Annotated[str, Field(min_length=1, pattern=r"^[^\s'\"]+$")]
 S3_PATTERN = r"^s3://[^/\s]+(/\S*)?$"
 S3Uri = Annotated[str, Field(pattern=S3_PATTERN)]
@@ -57,16 +60,37 @@ class Area(Section):
 class TilingConfig(Section):
     """How the sky is cut into tiles and sub-tiles."""
 
-    tiles: Path = Field(description="CSV or Parquet table with columns tile_index, ra, dec (deg)")
+    tiles: Path = Field(
+        description="CSV or Parquet table with columns tile_index, ra, dec (deg), "
+        "such as `constellation tiles` makes"
+    )
     sub_tile_grid: tuple[GridSize, GridSize] = Field(
         (4, 4), description="rows (north) and columns (east) over the 30 arcmin core of a tile"
     )
     margin_arcmin: Annotated[float, Field(ge=0, le=10)] = Field(
-        1.0, description="sources so far outside a sub-tile's core are modelled as well"
+        1.0,
+        description="sources so far outside a sub-tile's core are modelled as well; at least half "
+        f"the largest stamp, {LEAST_MARGIN_ARCMIN} arcmin",
     )
     area: Area | None = Field(
         None, description="only sub-tiles with their core's centre in this box are planned"
     )
+
+    @field_validator("margin_arcmin")
+    @classmethod
+    def _holds_the_largest_stamp(cls, margin_arcmin: float) -> float:
+        """A source at the edge of a core needs all that is on its stamp to be modelled.
+
+        That much is known before any catalogue is read. Bright neighbours and blends reach further
+        still: two of the largest stamps overlap up to twice this distance.
+        """
+        if margin_arcmin < LEAST_MARGIN_ARCMIN:
+            raise ValueError(
+                f"expected at least {LEAST_MARGIN_ARCMIN}, half the largest stamp "
+                f"({STAMP_SIZES[-1]} pixels), or sources at the edge of a core lack the neighbours "
+                "on their stamps; enlarge it"
+            )
+        return margin_arcmin
 
 
 class DataConfig(Section):

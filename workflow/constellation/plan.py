@@ -5,18 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 
 import numpy as np
-import pyarrow as pa
-from pyarrow import csv, parquet
 
 from constellation.config import Area, TilingConfig
 from constellation.shards import Shard
+from constellation.tile_lists import read_tiles
 from constellation.tiling import CORE_SIZE_ARCMIN, RADIANS_PER_ARCMIN, Grid, TangentPlane, Tiles
 from shine.errors import InputError, explain
 
-TILE_COLUMNS = ("tile_index", "ra", "dec")
 # Real mosaics reach 40 arcmin: half their diagonal, from the centre.
 CATALOGUE_REACH_ARCMIN = 28.0
 
@@ -111,9 +108,10 @@ class Plan:
         """Tiles whose catalogues may hold sources of a tile's planned sub-tiles, itself first."""
         grid = self.grid(tile_id)
         cell_diagonal = np.hypot(*(CORE_SIZE_ARCMIN / n for n in grid.shape)) / 2.0
-        reach = (
-            cell_diagonal + self.tiling.margin_arcmin + CATALOGUE_REACH_ARCMIN
-        ) * RADIANS_PER_ARCMIN
+        reach = grid.overhang_rad + (
+            (cell_diagonal + self.tiling.margin_arcmin + CATALOGUE_REACH_ARCMIN)
+            * RADIANS_PER_ARCMIN
+        )
         places = {
             int(place)
             for subtile in self.by_tile.get(tile_id, [])
@@ -181,38 +179,6 @@ class _SubTilesByTile(Mapping[int, list[SubTile]]):
 
     def __len__(self) -> int:
         return len(self._plan.tile_ids)
-
-
-def read_tiles(path: Path) -> Tiles:
-    """Read a tile list: CSV or Parquet with the columns tile_index, ra, dec (degrees).
-
-    Raises `InputError` that names the file and the column.
-    """
-    try:
-        table = parquet.read_table(path) if path.suffix == ".parquet" else csv.read_csv(path)
-    except (OSError, pa.ArrowInvalid) as error:
-        problem = " ".join(str(error).split())
-        raise InputError(
-            explain(path, f"no readable table ({problem})", "a tile list", "Check tiling.tiles.")
-        ) from error
-    missing = [name for name in TILE_COLUMNS if name not in table.column_names]
-    if missing:
-        raise InputError(
-            explain(
-                f"{path}, column {missing[0]}",
-                f"only {', '.join(table.column_names)}",
-                ", ".join(TILE_COLUMNS),
-                "Rename or add it.",
-            )
-        )
-    try:
-        index = table["tile_index"].cast(pa.int64()).to_pylist()
-        ra, dec = (table[name].cast(pa.float64()).to_numpy() for name in ("ra", "dec"))
-        return Tiles.from_columns(index, ra, dec)
-    except (pa.ArrowInvalid, TypeError) as error:
-        raise InputError(f"{path}: a tile list of numbers is expected: {error}") from error
-    except InputError as error:
-        raise InputError(f"{path}: {error}") from error
 
 
 def _in_area(area: Area, vectors: np.ndarray) -> np.ndarray:
