@@ -100,7 +100,8 @@ def _catalogues(plan: Plan, tile: int, n_sources: int, folder: Path) -> TileFile
 def _process(output: Path, tile: int, files: TileFiles) -> None:
     """`constellation manifests`, from its start to its end."""
     tiling = json.dumps({"tiles": str(output / "tiles.csv")})
-    command = [sys.executable, "-m", "constellation.cli", "manifests", "--tiling", tiling]
+    program = "import sys; from constellation.cli import main; sys.exit(main())"
+    command = [sys.executable, "-c", program, "manifests", "--tiling", tiling]
     command += ["--tile", str(tile), "--index", str(output / "quadrants.parquet")]
     command += ["--catalogues", *map(str, files.catalogues.values())]
     command += ["--output", str(output / "process")]
@@ -133,7 +134,7 @@ def main() -> None:
     parser.add_argument("--output", type=Path, default=Path("build/bench/manifests"))
     options = parser.parse_args()
     load = os.getloadavg()
-    found = measure(200, 2000, options.output)
+    found = measure(200, 1600, options.output)
     found["load"] = {"before": load, "after": os.getloadavg()}
     text = json.dumps(found, indent=2)
     (options.output / "manifests.json").write_text(text + "\n")

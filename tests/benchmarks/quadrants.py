@@ -44,15 +44,16 @@ def measure(n_fields: int, n_tiles: int, n_pairs: int, output: Path) -> dict[str
     with ProcessPoolExecutor(CORES, mp_context=get_context("spawn")) as pool:
         lists = list(pool.map(_lists, [path] * CORES, [tiles] * CORES, parts))
     wall_s = time.perf_counter() - begin
-    per_tile_ms = np.concatenate([times for times, _, _ in lists]) * 1e3
-    quadrants = np.concatenate([counts for _, counts, _ in lists])
+    per_tile_ms = np.concatenate([times for times, _, _, _ in lists]) * 1e3
+    quadrants = np.concatenate([counts for _, counts, _, _ in lists])
     found["lists"] = {
         "tiles": n_tiles,
         "wall_s": wall_s,
+        "cpu_s_each": max(cpu_s for _, _, cpu_s, _ in lists),
         "median_ms_per_sub_tile": float(np.median(per_tile_ms)) / len(SUB_TILES),
         "quadrants_per_sub_tile": float(quadrants.mean()) / len(SUB_TILES),
         "sub_tiles_without": float((quadrants == 0).mean()),
-        "peak_mb_each": max(peak_mb for _, _, peak_mb in lists),
+        "peak_mb_each": max(peak_mb for _, _, _, peak_mb in lists),
     }
     chosen = np.random.default_rng(3).permutation(places)[:N_COLD]
     with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
@@ -94,8 +95,9 @@ def _areas(tiles: Tiles, place: int) -> Floats:
     return np.stack([grid.extended_corners(*cell, NO_SOURCES) for cell in SUB_TILES])
 
 
-def _lists(path: Path, tiles: Tiles, places: np.ndarray) -> tuple[Floats, np.ndarray, float]:
-    """Seconds and numbers of quadrants of each tile, and the peak memory in MB."""
+def _lists(path: Path, tiles: Tiles, places: np.ndarray) -> tuple[Floats, np.ndarray, float, float]:
+    """Seconds and numbers of quadrants of each tile, seconds of CPU, and the peak memory in MB."""
+    cpu_s = time.process_time()
     index = read_index(path)
     times, counts = [], []
     for place in places:
@@ -104,7 +106,7 @@ def _lists(path: Path, tiles: Tiles, places: np.ndarray) -> tuple[Floats, np.nda
         found = index.near(areas)
         counts.append(sum(len(found.needed(area, NO_SOURCES)) for area in areas))
         times.append(time.perf_counter() - begin)
-    return np.array(times), np.array(counts), _peak_mb()
+    return np.array(times), np.array(counts), time.process_time() - cpu_s, _peak_mb()
 
 
 def _cold(path: Path, tiles: Tiles, places: np.ndarray) -> dict[str, float]:

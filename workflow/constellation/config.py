@@ -135,7 +135,7 @@ class OutputConfig(Section):
 
     results: Path = Field(Path("results"), description="folder of everything that is derived")
     manifests: Literal["yaml", "yaml.gz"] = Field(
-        "yaml", description="form of the manifests; yaml.gz takes a sixth of the space"
+        "yaml", description="form of the manifests; yaml.gz takes a third of the space"
     )
 
 
