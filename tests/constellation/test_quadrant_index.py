@@ -130,6 +130,13 @@ def test_an_index_of_an_earlier_version_is_named(rows, tmp_path):
         read_index(tmp_path / "old.parquet")
 
 
+def test_an_index_that_something_else_rewrote_is_named(path, tmp_path):
+    table = parquet.read_table(path).replace_schema_metadata(None)
+    parquet.write_table(table, tmp_path / "other.parquet")
+    with pytest.raises(InputError, match=r"other\.parquet, metadata: found no largest_radius_rad"):
+        read_index(tmp_path / "other.parquet")
+
+
 def test_an_empty_index_finds_nothing(rows, tmp_path):
     write_index(in_sky_order(rows[:0]), tmp_path / "none.parquet")
     assert len(read_index(tmp_path / "none.parquet").near(areas_of(0)).table) == 0

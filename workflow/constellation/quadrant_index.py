@@ -20,6 +20,7 @@ from constellation.spherical import Polygons
 from constellation.survey_files import File
 from constellation.tables import check_columns, unreadable
 from constellation.tiling import Floats, Integers
+from shine.errors import InputError, explain
 from shine.storage import is_remote
 
 GROUPS_KEPT = 64  # row groups in memory, of 2 MB each: those of neighbouring tiles are the same
@@ -72,7 +73,7 @@ class QuadrantIndex:
             metadata = parquet.read_metadata(path)
             schema = metadata.schema.to_arrow_schema()
             check_columns(schema, INDEX_SCHEMA, path, BUILD_AGAIN)
-            self._reach_rad = float((schema.metadata or {}).get(REACH.encode(), "nan"))
+            self._reach_rad = _reach_rad(schema, path)
             self._file = parquet.ParquetFile(
                 path, metadata=metadata, memory_map=True, read_dictionary=list(REPEATED)
             )
@@ -140,6 +141,14 @@ def read_index(path: Path, exposures: ExposureConfig | None = None) -> QuadrantI
     Raises `InputError` if it is missing or has another schema.
     """
     return QuadrantIndex(path, ExposureChoice(exposures or ExposureConfig()))
+
+
+def _reach_rad(schema: pa.Schema, path: Path) -> float:
+    """The largest radius of a quadrant: how far from an area its centre may be."""
+    text = (schema.metadata or {}).get(REACH.encode())
+    if text is None:
+        raise InputError(explain(f"{path}, metadata", f"no {REACH}", "it", BUILD_AGAIN))
+    return float(text)
 
 
 def _plain(names: tuple[str, ...]) -> pa.Schema:

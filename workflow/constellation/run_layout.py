@@ -74,7 +74,7 @@ class Run:
         """Which exposures manifests are to name, for the command line."""
         return self.config.data.exposures.model_dump_json(exclude_none=True)
 
-    @property
+    @cached_property
     def left_out_digest(self) -> str | None:
         """Changes with the list of the exposures that are left out."""
         left_out = self.config.data.exposures.left_out

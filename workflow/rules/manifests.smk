@@ -51,7 +51,7 @@ for cells, tiles in PLAN.cell_sets.items():
             tiling=TILING,
             tiles=RUN.tiles_digest,
             exposures=RUN.exposures,
-            left_out=RUN.left_out_digest,
+            left_out=lambda wildcards: RUN.left_out_digest,
             form=RUN.config.output.manifests,
             # a survey in S3 is no input: Snakemake would ask for each object by itself
             mer=lambda wildcards: RUN.mer_options(int(wildcards.tile)),
