@@ -3,11 +3,21 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
 
 def write_atomically(path: str | Path, content: bytes) -> None:
-    """Write `content` to `path` through a temporary file in the same folder, then rename it.
+    """Write `content` to `path` at once, as `open_atomically` does."""
+    with open_atomically(path) as stream:
+        stream.write(content)
+
+
+@contextmanager
+def open_atomically(path: str | Path) -> Iterator[BinaryIO]:
+    """Open a temporary file in the folder of `path`, and rename it to `path` at the end.
 
     The folder is created if missing. Whatever interrupts the write, `path` itself is untouched
     and the temporary file is removed (a killed process can leave it behind, named `.{name}.*.tmp`).
@@ -17,7 +27,7 @@ def write_atomically(path: str | Path, content: bytes) -> None:
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         with temporary.open("wb") as stream:
-            stream.write(content)
+            yield stream
             stream.flush()
             os.fsync(stream.fileno())  # else a crash after the rename could leave an empty file
         temporary.replace(path)

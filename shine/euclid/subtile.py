@@ -16,8 +16,8 @@ from shine.euclid import fits_files, memory, plots, posterior
 from shine.euclid.config import EuclidConfig, load_config
 from shine.euclid.posterior import Posterior
 from shine.euclid.scene import ExposureSet, load
-from shine.manifest import Manifest, read_manifest
-from shine.provenance import Provenance, collect, digest
+from shine.manifest import Manifest, manifest_digest, read_manifest
+from shine.provenance import Provenance, collect
 from shine.result_records import RunRecord
 from shine.results import (
     provenance_of,
@@ -46,7 +46,7 @@ def run_subtile(manifest_path: Path | str, config_path: Path | str, output_dir: 
     manifest = read_manifest(manifest_path)
     result = output_dir / f"{manifest.stem}.parquet"
     versions = _input_versions(manifest)
-    known = {"manifest": digest([Path(manifest_path).read_bytes()])}
+    known = {"manifest": manifest_digest(manifest_path)}
     provenance = collect(config, known, config.inference.seed)
     if _kept_versions(result, provenance) == versions:
         return _keep(result, provenance, config)

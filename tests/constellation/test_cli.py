@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import re
 import shutil
@@ -18,9 +19,10 @@ from constellation.config import TilingConfig
 from constellation.plan import Plan
 from shine.errors import Status
 from shine.euclid.catalog import Kind
+from shine.manifest import read_manifest
 
 from .fake_results import Result
-from .fake_survey import positions, write_catalogue, write_exposure
+from .fake_survey import exposure_name, positions, write_catalogue, write_exposure
 
 ROOT = Path(__file__).parents[2]
 PLANNING = ("plan", "status")
@@ -119,6 +121,33 @@ def test_a_second_manifest_of_a_sub_tile_is_refused(folder, capsys):
     error = capsys.readouterr().err
     assert "manifests/11/11_0_1.yaml" in error and stray in error
     assert "both are manifests of sub-tile 11_0_1" in error
+
+
+def test_manifests_change_their_form_and_not_what_they_say(folder, capsys):
+    assert make_manifests() == 0
+    plain = {path.name: path.read_bytes() for path in Path("manifests/11").iterdir()}
+    assert make_manifests("--form", "yaml.gz") == 0
+    packed = {path.name: path.read_bytes() for path in Path("manifests/11").iterdir()}
+    assert {f"{name}.gz": text for name, text in plain.items()} == {
+        name: gzip.decompress(content) for name, content in packed.items()
+    }
+    shutil.copy("manifests/11/11_0_1.yaml.gz", "manifests/11/copy.yaml.gz")
+    assert make_manifests() == 3
+    assert "manifests/11/copy.yaml.gz" in capsys.readouterr().err
+
+
+def test_exposures_are_left_out_of_manifests(folder, capsys):
+    write_exposure(Path("data"), 1, {"1-1.E": (9.9, 0.0), "1-1.F": (10.1, 0.0)})
+    Path("bad.csv").write_text("OBS_ID,DITHER\n1,0\n")
+    counts = {}
+    for settings in ({}, {"left_out": "bad.csv"}, {"most_per_source": 1}, {"last_mjd": 1.0}):
+        assert make_manifests("--exposures", json.dumps(settings)) == 0
+        quadrants = read_manifest("manifests/11/11_0_0.yaml").quadrants
+        counts[str(settings)] = [Path(files.sci_path).name for files in quadrants]
+    first, second = exposure_name("SWL-DET", 0), exposure_name("SWL-DET", 1)
+    assert list(counts.values()) == [[first, second], [second], [first], []]
+    assert make_manifests("--exposures", '{"first": 1}') == 2
+    assert "data.exposures: first: unknown key" in capsys.readouterr().err
 
 
 def test_manifests_of_an_earlier_grid_do_no_harm(folder):

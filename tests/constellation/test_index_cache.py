@@ -10,8 +10,9 @@ import pytest
 
 from constellation import discovery, index_cache
 from constellation.cli import main
-from constellation.discovery import build_index, write_index
+from constellation.discovery import build_index
 from constellation.index_cache import KeptRows
+from constellation.sky_order import write_index
 from constellation.survey_files import exposure_versions, match_exposures
 from shine.errors import InputError
 from shine.euclid import fits_files

@@ -9,10 +9,12 @@ import numpy as np
 import pytest
 
 from constellation.config import TilingConfig
-from constellation.discovery import build_index, read_index, write_index
+from constellation.discovery import build_index
 from constellation.manifest import TileFiles, build_manifests, check_unique, write_manifests
 from constellation.mer_catalogue import read_sources
 from constellation.plan import Plan
+from constellation.quadrant_index import read_index
+from constellation.sky_order import write_index
 from constellation.survey_files import (
     list_catalogues,
     list_exposure_files,

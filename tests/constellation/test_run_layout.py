@@ -131,3 +131,22 @@ def test_wrong_keys_and_an_empty_plan_are_refused():
     assert list(run_of(tiling={"area": NEAR_13}).plan.by_tile) == [13]
     with pytest.raises(InputError, match=r"tiles\.csv: no sub-tile has its centre"):
         _ = run_of(tiling={"area": NEAR_13 | {"dec": 20.0}}).plan
+
+
+def test_a_change_of_the_list_of_exposures_left_out_is_noticed():
+    assert run_of().left_out_digest is None
+    settings = {"exposures": {"left_out": "bad.csv"}}
+    assert '"left_out":"bad.csv"' in run_of(data=settings).exposures
+    with pytest.raises(InputError, match=r"bad\.csv: found .* Check data\.exposures\.left_out"):
+        _ = run_of(data=settings).left_out_digest
+    digests = set()
+    for text in ("OBS_ID,DITHER\n", "OBS_ID,DITHER\n1,0\n"):
+        Path("bad.csv").write_text(text)
+        digests.add(run_of(data=settings).left_out_digest)
+    assert len(digests) == 2
+
+
+def test_manifests_are_named_by_their_form():
+    assert run_of().manifest(SubTile(11, 0, 1)) == "results/manifests/11/11_0_1.yaml"
+    run = run_of(output={"manifests": "yaml.gz"})
+    assert run.manifest(SubTile(11, 0, 1)) == "results/manifests/11/11_0_1.yaml.gz"

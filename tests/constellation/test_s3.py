@@ -15,8 +15,8 @@ from pyarrow import parquet
 
 from constellation.cli import main
 from constellation.config import load_config
-from constellation.discovery import read_index
 from constellation.mer_catalogue import read_sources
+from constellation.quadrant_index import read_index
 from constellation.run_layout import Run
 from constellation.survey_files import (
     list_catalogues,

@@ -1,10 +1,13 @@
 """Manifests: what is written is read back, and what is wrong is named."""
 
+import gzip
+
 import pytest
 import yaml
 
+from shine import yaml_files
 from shine.errors import InputError
-from shine.manifest import Manifest, read_manifest, write_manifest
+from shine.manifest import Manifest, manifest_digest, read_manifest, write_manifest
 
 CONTENT = {
     "tile_id": 102159490,
@@ -73,6 +76,72 @@ def test_long_id_lists_stay_readable(tmp_path):
     assert len(text.splitlines()) < 200
     assert max(map(len, text.splitlines())) < 120
     assert read_manifest(tmp_path / "m.yaml").source_ids == ids
+
+
+class Plain(yaml.SafeDumper):
+    """PyYAML's own dumper, which writes the text that manifests have."""
+
+    def ignore_aliases(self, data):
+        return True
+
+
+Plain.add_representer(
+    tuple,
+    lambda dumper, data: dumper.represent_sequence("tag:yaml.org,2002:seq", data, flow_style=True),
+)
+
+PATHS = (
+    "a b.fits",
+    "a: b.fits",
+    "#a.fits",
+    "x" * 150,
+    " ".join(["a long folder"] * 12),
+    "Süd/[1].fits",
+    "12",
+    "~",
+    "'quoted'",
+)
+
+
+@pytest.mark.parametrize("n_ids", [0, 1, 5, 6, 7, 8, 3300])
+def test_the_text_is_that_of_pyyaml(tmp_path, n_ids):
+    """Else the same manifest would count as another one, and its sub-tile would run again."""
+    ids = [(-1) ** n * (n + 10 ** (4 + n % 14)) for n in range(n_ids)]
+    for core in (ids, ids[::3], []):
+        content = changed(source_catalog=list(PATHS), source_ids=ids, core_source_ids=core)
+        write_manifest(Manifest.model_validate(content), tmp_path / "m.yaml")
+        bounds = {name: tuple(pair) for name, pair in CONTENT["sky_bounds"].items()}
+        content |= {"source_ids": tuple(ids), "core_source_ids": tuple(core), "sky_bounds": bounds}
+        expected = yaml.dump(content, Dumper=Plain, sort_keys=False, width=100)
+        assert (tmp_path / "m.yaml").read_text() == expected
+
+
+def test_a_compressed_manifest_is_the_same_manifest(tmp_path):
+    manifest = Manifest.model_validate(changed(source_ids=list(range(3000))))
+    plain, packed = tmp_path / "m.yaml", tmp_path / "m.yaml.gz"
+    for path in (plain, packed):
+        write_manifest(manifest, path)
+    assert gzip.decompress(packed.read_bytes()) == plain.read_bytes()
+    assert packed.stat().st_size < plain.stat().st_size / 2
+    assert read_manifest(packed) == read_manifest(plain)
+    assert manifest_digest(packed) == manifest_digest(plain)
+    first = packed.read_bytes()
+    write_manifest(manifest, packed)
+    assert packed.read_bytes() == first  # no time of writing in it
+
+
+def test_a_damaged_or_huge_compressed_manifest_is_named(tmp_path, monkeypatch):
+    path = tmp_path / "m.yaml.gz"
+    write_manifest(Manifest.model_validate(CONTENT), path)
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-9])
+    with pytest.raises(InputError, match=r"m\.yaml\.gz: found .* a damaged gzip file"):
+        read_manifest(path)
+    path.write_bytes(gzip.compress(b"#" * 3000))
+    monkeypatch.setattr(yaml_files, "MOST_BYTES", 1000)
+    assert path.stat().st_size < 1000
+    with pytest.raises(InputError, match="more than 1000 bytes when unpacked"):
+        read_manifest(path)
 
 
 def test_one_catalogue_may_be_a_plain_path(tmp_path):

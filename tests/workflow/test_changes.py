@@ -7,6 +7,8 @@ from typing import Any
 import numpy as np
 from astropy.io import fits
 
+from shine.manifest import read_manifest
+
 from .project import EAST, SUBTILES, WEST, Project, rule_counts
 
 MANIFESTS = {f"manifests_{WEST}": 1, f"manifests_{EAST}": 1}
@@ -59,3 +61,33 @@ def test_a_changed_frame_changes_the_sub_tiles_that_see_the_quadrant(project):
     assert seeing == {f"{WEST}_30_58", f"{WEST}_30_59", f"{EAST}_30_0"}
     assert inferred_anew(project, before) == seeing
     assert counts == MANIFESTS | {"quadrant_index": 1, "subtile": 4, "subtiles": 1, "total": 8}
+
+
+def test_exposures_left_out_and_compressed_manifests_cost_no_new_index(project):
+    (project.folder / "bad.csv").write_text("OBS_ID,DITHER\n999999,0\n")
+    project.change("data", exposures={"left_out": "bad.csv"})
+    before, index = project.inferences(), project.files("results/index")
+    manifests = {path: text for path, (_, text) in project.files("results/manifests").items()}
+    counts = rule_counts(project.run("partition"))
+    assert counts == MANIFESTS | {"partition": 1, "total": 3}
+    now = {path: text for path, (_, text) in project.files("results/manifests").items()}
+    assert now == manifests  # no such exposure
+    [frame] = {
+        files.sci_path
+        for files in project.manifest(SUBTILES[0]).quadrants
+        if "-00-1-" in files.sci_path
+    }
+    obs_id = int(frame.rpartition("-DET-")[2][:6])
+    (project.folder / "bad.csv").write_text(f"OBS_ID,DITHER\n{obs_id},0\n")
+    project.change("output", manifests="yaml.gz")
+    counts = rule_counts(project.run("partition"))
+    assert counts == MANIFESTS | {"partition": 1, "total": 3}
+    assert project.files("results/index") == index
+    packed = sorted(project.files("results/manifests"))
+    assert packed == [f"{path}.gz" for path in sorted(manifests)]
+    for path in packed:
+        named = {files.sci_path for files in read_manifest(project.folder / path).quadrants}
+        assert named and not any("-00-1-" in path for path in named)
+    project.change("data", exposures={})
+    project.run("subtiles")
+    assert inferred_anew(project, before) == set()  # the same manifests, compressed

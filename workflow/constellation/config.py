@@ -10,8 +10,9 @@ import json
 import math
 import re
 from collections.abc import Mapping
+from operator import attrgetter
 from pathlib import Path
-from typing import Annotated, Any, Self, TypeVar
+from typing import Annotated, Any, Literal, Self, TypeVar
 
 import yaml
 from pydantic import (
@@ -93,6 +94,28 @@ class TilingConfig(Section):
         return margin_arcmin
 
 
+class ExposureConfig(Section):
+    """Which of the indexed exposures are used; a change costs new manifests, not a new index."""
+
+    first_mjd: float | None = Field(None, description="leave out exposures before, MJD-OBS, d")
+    last_mjd: float | None = Field(None, description="leave out exposures after, MJD-OBS, d")
+    left_out: Path | None = Field(
+        None, description="CSV table with columns OBS_ID, DITHER of exposures to leave out"
+    )
+    most_per_source: PositiveInt | None = Field(
+        None,
+        description="of the exposures whose field covers a source only the earliest so many count; "
+        "quadrants that no source of a sub-tile needs are left out of it",
+    )
+
+    @model_validator(mode="after")
+    def _dates_ascend(self) -> Self:
+        first, last = self.first_mjd, self.last_mjd
+        if first is not None and last is not None and first > last:
+            raise ValueError(f"first_mjd {first} is after last_mjd {last}: expected it before")
+        return self
+
+
 class DataConfig(Section):
     """Where the survey is."""
 
@@ -109,6 +132,7 @@ class DataConfig(Section):
     exposure_kinds: Annotated[tuple[PositiveInt, ...], Field(min_length=1)] = Field(
         (1,), description="kinds of exposure to use, by the digit in the file name (1: nominal)"
     )
+    exposures: ExposureConfig = ExposureConfig()
     morphology: bool = Field(
         False, description="start sizes from the Sersic radii of the morphology catalogues"
     )
@@ -135,6 +159,9 @@ class OutputConfig(Section):
     """Where results go."""
 
     results: Path = Field(Path("results"), description="folder of everything that is derived")
+    manifests: Literal["yaml", "yaml.gz"] = Field(
+        "yaml", description="form of the manifests; yaml.gz takes a third of the space"
+    )
 
 
 class ComputeConfig(Section):
@@ -203,13 +230,16 @@ def load_config(source: Path | str | Mapping[str, Any]) -> PipelineConfig:
 
 
 def load_section(model: type[Model], name: str, source: str) -> Model:
-    """Read one section: from JSON text `{...}`, or from the section `name` of a pipeline YAML."""
+    """Read one section: from JSON text `{...}`, or from the section `name` of a pipeline YAML.
+
+    A section within another has a name such as data.exposures.
+    """
     if source.lstrip().startswith("{"):
         try:
             return validated(model, json.loads(source), name)
         except json.JSONDecodeError as error:
             raise ConfigurationError(f"{name}: not valid JSON: {error}") from error
-    return getattr(load_config(source), name)
+    return attrgetter(name)(load_config(source))
 
 
 def schema_json() -> str:

@@ -25,7 +25,7 @@ Texts = dict[str, str]  # header by name of the extension
 
 LAYERS = ("SCI", "RMS", "FLG")
 CORNERS = pa.list_(pa.float64(), 4)
-INDEX_SCHEMA = pa.schema(
+ROW_SCHEMA = pa.schema(
     [
         pa.field("OBS_ID", pa.int64()),
         pa.field("DITHER", pa.int16()),
@@ -64,7 +64,7 @@ class ExposureReader:
         self._psf: Callable[[_Version], _Once] = functools.lru_cache(PSFS_KEPT)(_Once)
 
     def read(self, files: ExposureFiles) -> pa.Table:
-        """Return the rows of an exposure's quadrants, sorted by quadrant: INDEX_SCHEMA.
+        """Return the rows of an exposure's quadrants, sorted by quadrant: ROW_SCHEMA.
 
         Relative paths are re-based to the index's folder. Raises `InputError` naming the file and
         HDU of what is missing or damaged.
@@ -95,7 +95,7 @@ class ExposureReader:
             values = _header_values(layers[0], frame["PRIMARY"], f"{files.frame}[{name}.SCI]")
             named = {"QUADRANT": name, "DATASUM": _datasum(layers[0]), "STAMP": _stamp(texts)}
             rows.append(paths | named | values)
-        return pa.Table.from_pylist(rows, schema=INDEX_SCHEMA)
+        return pa.Table.from_pylist(rows, schema=ROW_SCHEMA)
 
     def _psf_texts(self, path: File) -> Texts:
         """The headers of a PSF file, read once for all its copies.

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache, cached_property
 from pathlib import Path
 
 import numpy as np
 from lsst import sphgeom
 
-from constellation.discovery import QuadrantIndex, convex_polygon
 from constellation.exposure_headers import rebased
 from constellation.mer_catalogue import Sources, read_sources
 from constellation.plan import Plan, SubTile
+from constellation.quadrant_index import Footprints, QuadrantIndex
+from constellation.spherical import convex_polygon
 from constellation.survey_files import (
     MER_PRODUCTS,
     File,
@@ -20,9 +22,11 @@ from constellation.survey_files import (
     match_tiles,
     pick_tiles,
 )
-from constellation.tiling import Flags, Floats, Grid, Integers
+from constellation.tiling import Flags, Floats, Grid
 from shine.errors import InputError
 from shine.manifest import Manifest, QuadrantFiles, SkyBounds, read_manifest, write_manifest
+
+FORMS = ("yaml", "yaml.gz")  # endings of manifests: as text, or compressed
 
 
 @dataclass(frozen=True)
@@ -60,28 +64,40 @@ def build_manifests(
     grid = plan.grid(tile_id)
     rows, cols = grid.core_cells(sources.vectors)
     in_row, in_col = grid.extended_cells(sources.vectors)
-    return [
-        _manifest(
+    members = [
+        _Members(
             subtile,
-            _Members(
-                sources,
-                core=(rows == subtile.row) & (cols == subtile.col),
-                extended=in_row[:, subtile.row] & in_col[:, subtile.col],
-            ),
-            grid,
-            _Files(index, files, tiles, folder),
+            sources,
+            core=(rows == subtile.row) & (cols == subtile.col),
+            extended=in_row[:, subtile.row] & in_col[:, subtile.col],
         )
         for subtile in plan.by_tile.get(tile_id, [])
     ]
+    if not members:
+        return []
+    areas = np.stack([each.area(grid) for each in members])
+    found = _Files(index.near(areas), files, tiles, folder)
+    return [_manifest(each, area, grid, found) for each, area in zip(members, areas, strict=True)]
 
 
-def write_manifests(manifests: Iterable[Manifest], folder: Path) -> list[Path]:
-    """Write manifests as `{stem}.yaml` into a folder; returns the paths."""
+def write_manifests(manifests: Iterable[Manifest], folder: Path, form: str = "yaml") -> list[Path]:
+    """Write manifests as `{stem}.{form}` into a folder; returns the paths.
+
+    What there is of a manifest in another of the FORMS is removed.
+    """
     written = []
     for manifest in manifests:
-        written.append(folder / f"{manifest.stem}.yaml")
+        written.append(folder / f"{manifest.stem}.{form}")
         write_manifest(manifest, written[-1])
+        for other in FORMS:
+            if other != form:
+                (folder / f"{manifest.stem}.{other}").unlink(missing_ok=True)
     return written
+
+
+def list_manifests(folder: Path) -> list[Path]:
+    """All manifests in a folder, whatever their form."""
+    return sorted(path for form in FORMS for path in folder.glob(f"*.{form}"))
 
 
 def check_unique(paths: Iterable[Path]) -> None:
@@ -100,14 +116,20 @@ def check_unique(paths: Iterable[Path]) -> None:
 
 @dataclass(frozen=True)
 class _Members:
+    subtile: SubTile
     sources: Sources
     core: Flags
     extended: Flags
 
+    def area(self, grid: Grid) -> Floats:
+        """Corners (4, 3) of the box around the extended area."""
+        vectors = self.sources.vectors[self.extended]
+        return grid.extended_corners(self.subtile.row, self.subtile.col, vectors)
+
 
 @dataclass(frozen=True)
 class _Files:
-    index: QuadrantIndex
+    footprints: Footprints
     mer: TileFiles
     tiles: list[int]  # by the number of the catalogue in `Sources`
     folder: Path
@@ -118,22 +140,25 @@ class _Files:
             return None
         return [rebased(found[self.tiles[number]], self.folder) for number in numbers]
 
-    def quadrants(self, rows: Integers) -> list[QuadrantFiles]:
-        """Files of some rows of the index, with paths from this folder."""
+    @cached_property
+    def quadrants(self) -> list[QuadrantFiles]:
+        """Files of all footprints, with paths from this folder; neighbours share most of them."""
+
+        @cache
+        def moved(path: str | None) -> str | None:
+            return path and rebased(self.footprints.locate(path), self.folder)
+
         listed = []
-        for row in self.index.table.take(rows).to_pylist():
-            frame, background, psf, weight = (
-                None if row[name] is None else rebased(self.index.locate(row[name]), self.folder)
-                for name in ("FRAME", "BACKGROUND", "PSF", "WEIGHT")
-            )
+        for row in self.footprints.table.to_pylist():
+            frame = moved(row["FRAME"])
             listed.append(
                 QuadrantFiles(
                     sci_path=frame,
                     rms_path=frame,
                     flg_path=frame,
-                    psf_path=psf,
-                    bkg_path=background,
-                    wgt_path=weight,
+                    psf_path=moved(row["PSF"]),
+                    bkg_path=moved(row["BACKGROUND"]),
+                    wgt_path=moved(row["WEIGHT"]),
                     quadrant=row["QUADRANT"],
                     version=row["DATASUM"],
                 )
@@ -141,12 +166,12 @@ class _Files:
         return listed
 
 
-def _manifest(subtile: SubTile, members: _Members, grid: Grid, files: _Files) -> Manifest:
-    sources = members.sources
-    extended = grid.extended_corners(subtile.row, subtile.col, sources.vectors[members.extended])
+def _manifest(members: _Members, area: Floats, grid: Grid, files: _Files) -> Manifest:
+    subtile, sources, extended = members.subtile, members.sources, members.extended
     core_ra, core_dec = _bounds(grid.core_corners(subtile.row, subtile.col))
-    extended_ra, extended_dec = _bounds(extended)
-    contributing = sorted({0, *sources.catalogue[members.extended].tolist()})
+    extended_ra, extended_dec = _bounds(area)
+    contributing = sorted({0, *sources.catalogue[extended].tolist()})
+    needed = files.footprints.needed(area, sources.vectors[extended])
     return Manifest(
         tile_id=subtile.tile_id,
         sub_tile_row=subtile.row,
@@ -154,11 +179,11 @@ def _manifest(subtile: SubTile, members: _Members, grid: Grid, files: _Files) ->
         sky_bounds=SkyBounds(
             core_ra=core_ra, core_dec=core_dec, extended_ra=extended_ra, extended_dec=extended_dec
         ),
-        quadrants=files.quadrants(files.index.overlapping(extended)),
+        quadrants=[files.quadrants[row] for row in needed],
         source_catalog=files.of_tiles(files.mer.catalogues, contributing),
         morphology_catalog=files.of_tiles(files.mer.morphology, contributing),
         segmentation_map=files.of_tiles(files.mer.segmentation, contributing),
-        source_ids=sources.object_id[members.extended].tolist(),
+        source_ids=sources.object_id[extended].tolist(),
         core_source_ids=sources.object_id[members.core].tolist(),
     )
 

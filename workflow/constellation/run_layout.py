@@ -24,7 +24,7 @@ from constellation.survey_files import (
     pick_tiles,
     together,
 )
-from shine.errors import ConfigurationError
+from shine.errors import ConfigurationError, InputError, explain
 from shine.provenance import digest
 from shine.s3 import StoredObject
 
@@ -85,6 +85,25 @@ class Run:
     def tiles_digest(self) -> str:
         """Changes with the tile list, of which a job elsewhere has a newer copy."""
         return digest([self.config.tiling.tiles.read_bytes()])
+
+    @property
+    def exposures(self) -> str:
+        """Which exposures manifests are to name, for the command line."""
+        return self.config.data.exposures.model_dump_json(exclude_none=True)
+
+    @cached_property
+    def left_out_digest(self) -> str | None:
+        """Changes with the list of the exposures that are left out."""
+        left_out = self.config.data.exposures.left_out
+        if left_out is None:
+            return None
+        try:
+            return digest([left_out.read_bytes()])
+        except OSError as error:
+            action = "Check data.exposures.left_out."
+            raise InputError(
+                explain(left_out, error.strerror or str(error), "a list of exposures", action)
+            ) from error
 
     @property
     def results(self) -> Path:
@@ -235,7 +254,14 @@ class Run:
 
     def manifest(self, subtile: SubTile) -> str:
         """The manifest of a sub-tile."""
-        return self._of_subtile("manifests", str(subtile.tile_id), subtile.stem, ".yaml")
+        return self._of_subtile(
+            "manifests", str(subtile.tile_id), subtile.stem, self.manifest_suffix
+        )
+
+    @property
+    def manifest_suffix(self) -> str:
+        """How the names of manifests end."""
+        return f".{self.config.output.manifests}"
 
     def tile_catalogues(self) -> list[str]:
         """Shear and sources of every planned tile, assembled from its sub-tiles."""

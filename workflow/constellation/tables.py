@@ -26,21 +26,24 @@ def read_table(path: Path, schema: pa.Schema, action: str) -> pa.Table:
     try:
         table = parquet.read_table(path)
     except (OSError, pa.ArrowInvalid) as error:
-        problem = " ".join(str(error).split())
-        raise InputError(
-            explain(path, f"no readable table ({problem})", "Parquet", action)
-        ) from error
-    return _checked(table, schema, path, action)
+        raise unreadable(path, error, action) from error
+    check_columns(table.schema, schema, path, action)
+    return table
 
 
-def _checked(table: pa.Table, schema: pa.Schema, path: Path, action: str) -> pa.Table:
-    """Return `table` if its columns and types are the schema's; else `InputError` naming one."""
-    for field in schema:
-        if field.name not in table.column_names:
-            found, expected = "no such column", str(field.type)
-        elif table.schema.field(field.name).type != field.type:
-            found, expected = str(table.schema.field(field.name).type), str(field.type)
+def unreadable(path: Path, error: Exception, action: str) -> InputError:
+    """What to raise for a file that is missing or no Parquet."""
+    problem = " ".join(str(error).split())
+    return InputError(explain(path, f"no readable table ({problem})", "Parquet", action))
+
+
+def check_columns(found: pa.Schema, expected: pa.Schema, path: Path, action: str) -> None:
+    """Raise `InputError`, naming one, if columns are missing or of other types."""
+    for field in expected:
+        if field.name not in found.names:
+            problem = "no such column"
+        elif found.field(field.name).type != field.type:
+            problem = str(found.field(field.name).type)
         else:
             continue
-        raise InputError(explain(f"{path}, column {field.name}", found, expected, action))
-    return table
+        raise InputError(explain(f"{path}, column {field.name}", problem, str(field.type), action))

@@ -35,7 +35,10 @@ for cells, tiles in PLAN.cell_sets.items():
             mer=lambda wildcards: RUN.local_mer_files(int(wildcards.tile)),
         output:
             [
-                RESULTS / "manifests" / "{tile}" / f"{{tile}}_{row}_{col}.yaml"
+                RESULTS
+                / "manifests"
+                / "{tile}"
+                / f"{{tile}}_{row}_{col}{RUN.manifest_suffix}"
                 for row, col in cells
             ],
         log:
@@ -52,6 +55,9 @@ for cells, tiles in PLAN.cell_sets.items():
             code=lambda wildcards: code_of("constellation.manifest"),
             tiling=TILING,
             tiles=RUN.tiles_digest,
+            exposures=RUN.exposures,
+            left_out=lambda wildcards: RUN.left_out_digest,
+            form=RUN.config.output.manifests,
             # a survey in S3 is no input: Snakemake would ask for each object by itself
             mer=lambda wildcards: RUN.mer_options(int(wildcards.tile)),
             version=lambda wildcards: RUN.mer_digest(int(wildcards.tile)),
@@ -61,4 +67,5 @@ for cells, tiles in PLAN.cell_sets.items():
         shell:
             "constellation manifests --tiling {params.tiling:q} --tile {wildcards.tile}"
             " --index {input.index:q} {params.mer:q}"
+            " --exposures {params.exposures:q} --form {params.form}"
             " --output {params.folder:q} > {log:q} 2>&1"

@@ -3,7 +3,7 @@
 
 rule subtile:
     input:
-        manifest=RESULTS / "manifests" / "{tile}" / "{tile}_{row}_{col}.yaml",
+        manifest=RUN.pattern("manifests", RUN.manifest_suffix),
         config=rules.shine_config.output,
     output:
         shear=RUN.pattern("subtiles", ".parquet"),

@@ -35,8 +35,9 @@ def _describe_index(command: argparse.ArgumentParser) -> None:
 
 
 def _index(options: argparse.Namespace) -> None:
-    from constellation.discovery import build_index, write_index
+    from constellation.discovery import build_index
     from constellation.index_cache import KeptRows
+    from constellation.sky_order import write_index
     from constellation.survey_files import as_file, exposure_versions, match_exposures
     from shine.s3_settings import without_cache
 
@@ -58,23 +59,38 @@ def _describe_manifests(command: argparse.ArgumentParser) -> None:
     )
     command.add_argument("--morphology", nargs="+", help="morphology catalogues of the same tiles")
     command.add_argument("--segmentation", nargs="+", help="segmentation maps of the same tiles")
+    command.add_argument(
+        "--exposures",
+        default="{}",
+        help="which exposures to use: JSON text of the section data.exposures; default: all",
+    )
+    command.add_argument(
+        "--form", choices=("yaml", "yaml.gz"), default="yaml", help="of the manifests"
+    )
     command.add_argument("--output", type=Path, required=True, help="folder of the manifests")
 
 
 def _manifests(options: argparse.Namespace) -> None:
-    from constellation.discovery import read_index
-    from constellation.manifest import TileFiles, build_manifests, check_unique, write_manifests
+    from constellation.config import ExposureConfig, load_section
+    from constellation.manifest import (
+        TileFiles,
+        build_manifests,
+        check_unique,
+        list_manifests,
+        write_manifests,
+    )
+    from constellation.quadrant_index import read_index
     from constellation.survey_files import MER_PRODUCTS
 
     plan = plan_of(options)
     check_planned(plan, options.tile)
     given = {name: getattr(options, name) for name in MER_PRODUCTS}
     files = TileFiles.of(given, plan.catalogue_tiles(options.tile))
-    manifests = build_manifests(
-        plan, options.tile, read_index(options.index), files, options.output
-    )
-    written = write_manifests(manifests, options.output)
-    if others := set(options.output.glob("*.yaml")) - set(written):
+    exposures = load_section(ExposureConfig, "data.exposures", options.exposures)
+    index = read_index(options.index, exposures)
+    manifests = build_manifests(plan, options.tile, index, files, options.output)
+    written = write_manifests(manifests, options.output, options.form)
+    if others := set(list_manifests(options.output)) - set(written):
         check_unique([*written, *others])
     for manifest, path in zip(manifests, written, strict=True):
         say(
