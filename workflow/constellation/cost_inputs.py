@@ -163,21 +163,25 @@ def _layers(pixel_bytes: float) -> str:
 
 def _look_up(plan: Plan, path: Path) -> tuple[float, int, float]:
     """Mean quadrants of a sub-tile, of how many sub-tiles, and mean bytes of a quadrant."""
-    from constellation.discovery import read_index
+    import pyarrow as pa
+
+    from constellation.quadrant_index import read_index
 
     index = read_index(path)
-    if index.table.num_rows == 0:
-        return 0.0, 0, 0.0
     no_source = np.empty((0, 3))
     chosen = _spread(plan, MOST_SUBTILES_LOOKED_UP)
-    counts = [
-        len(index.overlapping(plan.grid(s.tile_id).extended_corners(s.row, s.col, no_source)))
-        for s in chosen
-    ]
-    pixels = [float(np.mean(index.table[name].to_numpy())) for name in ("NX", "NY")]
-    weighted = 1.0 - index.table["WEIGHT"].null_count / index.table.num_rows
+    seen = []
+    for subtile in chosen:
+        area = plan.grid(subtile.tile_id).extended_corners(subtile.row, subtile.col, no_source)
+        near = index.near(area[None])
+        seen.append(near.table.take(near.overlapping(area)))
+    quadrants = pa.concat_tables(seen)
+    if not quadrants.num_rows:
+        return 0.0, len(chosen), 0.0
+    pixels = quadrants["NX"].to_numpy().astype(float) * quadrants["NY"].to_numpy()
+    weighted = 1.0 - quadrants["WEIGHT"].null_count / quadrants.num_rows
     per_pixel = BYTES_PER_PIXEL + WEIGHT_BYTES_PER_PIXEL * weighted
-    return float(np.mean(counts)), len(chosen), pixels[0] * pixels[1] * per_pixel
+    return quadrants.num_rows / len(chosen), len(chosen), float(pixels.mean()) * per_pixel
 
 
 def _spread(plan: Plan, n: int) -> list[SubTile]:

@@ -25,8 +25,8 @@ from shine.storage import is_remote
 
 GROUPS_KEPT = 64  # row groups in memory, of 2 MB each: those of neighbouring tiles are the same
 BUILD_AGAIN = "Build the index again."
-# what manifests are made of; the index has more, for people
-_COLUMNS = (*ROW_ORDER, "FRAME", "BACKGROUND", "PSF", "WEIGHT", "MJD", "DATASUM")
+# what manifests and estimates are made of; the index has more, for people
+_COLUMNS = (*ROW_ORDER, "FRAME", "BACKGROUND", "PSF", "WEIGHT", "NX", "NY", "MJD", "DATASUM")
 _CORNERS = ("RA_CORNERS", "DEC_CORNERS")
 
 
@@ -34,8 +34,8 @@ _CORNERS = ("RA_CORNERS", "DEC_CORNERS")
 class Footprints:
     """Some quadrants of an index, sorted by exposure and name.
 
-    `table` has the columns that manifests need, `polygons` the outline of each row, and `folder` is
-    where relative paths start.
+    `table` has the columns that manifests and estimates need, `polygons` the outline of each row,
+    and `folder` is where relative paths start.
     """
 
     table: pa.Table
