@@ -16,7 +16,7 @@ import numpy as np
 import yaml
 from astropy.io import fits
 
-from .project import CONFIG, MOCK, ROOT, SUBTILES, TILES, TIMEOUT_S, WEST, Project
+from .project import CONFIG, EAST, MOCK, ROOT, SUBTILES, TILES, TIMEOUT_S, WEST, Project
 
 STAGES = ("survey", "manifests", "subtiles", "catalogue")
 MEASURED = {"results/runs", "results/benchmarks", "results/measurements.parquet"}
@@ -145,7 +145,7 @@ class Repository(Project):
             for stem in SUBTILES
             if any(files.quadrant == "3-4.F" for files in self.manifest(stem).quadrants)
         }
-        assert seeing == {f"{WEST}_30_58", f"{WEST}_30_59"}
+        assert seeing == {f"{WEST}_30_58", f"{WEST}_30_59", f"{EAST}_30_0"}
         return seeing
 
     def inferred_since(self, before: dict[str, Any]) -> set[str]:
