@@ -61,7 +61,8 @@ class Tiles:
         index = np.asarray(list(index), dtype=np.int64)
         ra, dec = np.asarray(ra, dtype=np.float64), np.asarray(dec, dtype=np.float64)
         order = np.argsort(index, kind="stable")
-        cores = None if cores is None else cores.take(order)
+        if cores is not None and (np.diff(order) < 0).any():  # a survey's cores take seconds
+            cores = cores.take(order)
         tiles = cls(index[order], ra[order], dec[order], cores)
         if len(index) == 0:
             raise InputError("tile list: no tile in it, expected at least one")
