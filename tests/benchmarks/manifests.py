@@ -40,7 +40,7 @@ SUB_TILES = 960_000
 
 
 def measure(n_fields: int, per_sub_tile: int, output: Path) -> dict[str, Any]:
-    """Seconds (the median of several) for a tile's manifests, and their sizes."""
+    """Times (medians of several) of a tile's manifests, and their sizes."""
     shutil.rmtree(output, ignore_errors=True)
     output.mkdir(parents=True)
     index_path = output / "quadrants.parquet"
@@ -48,7 +48,6 @@ def measure(n_fields: int, per_sub_tile: int, output: Path) -> dict[str, Any]:
     plan, tile = _plan(n_fields, output / "tiles.csv")
     files = _catalogues(plan, tile, 16 * per_sub_tile, output)
     sources = tile_manifests.read_sources(files.catalogues.values())
-    read_s = _median_s(lambda: tile_manifests.read_sources(files.catalogues.values()))
 
     def build():
         index = read_index(index_path)
@@ -62,13 +61,13 @@ def measure(n_fields: int, per_sub_tile: int, output: Path) -> dict[str, Any]:
         "sources_each": float(np.mean([len(one.source_ids) for one in built])),
         "core_sources_each": float(np.mean([len(one.core_source_ids) for one in built])),
         "quadrants_each": float(np.mean([len(one.quadrants) for one in built])),
-        "read_catalogues_s": read_s,
-        "build_s": _median_s(build) - read_s,
-        "process_s": _median_s(functools.partial(_process, output, tile, files)),
+        "read_catalogues": _times(lambda: tile_manifests.read_sources(files.catalogues.values())),
+        "read_catalogues_and_build": _times(build),
+        "process": _times(functools.partial(_process, output, tile, files)),
     }
     for form in FORMS:
         write = functools.partial(write_manifests, built, output / form, form)
-        found[form] = {"write_s": _median_s(write), **_sizes(write())}
+        found[form] = {"write": _times(write), **_sizes(write())}
     return found
 
 
@@ -115,17 +114,25 @@ def _sizes(paths: list[Path]) -> dict[str, float]:
     return {
         "kilobytes_each": n_bytes / 1e3,
         "survey_gb_on_disk": on_disk * SUB_TILES / 1e9,
-        "read_s_each": _median_s(read),
+        "read_one": _times(read),
     }
 
 
-def _median_s(action: Callable[[], object]) -> float:
+def _times(action: Callable[[], object]) -> dict[str, float]:
+    """Medians of seconds, and of seconds of CPU, which say more of a busy machine."""
     times = []
     for _ in range(REPEATS):
-        begin = time.perf_counter()
+        begin = time.perf_counter(), _cpu_s()
         action()
-        times.append(time.perf_counter() - begin)
-    return float(np.median(times))
+        times.append((time.perf_counter() - begin[0], _cpu_s() - begin[1]))
+    wall_s, cpu_s = np.median(times, axis=0).tolist()
+    return {"wall_s": wall_s, "cpu_s": cpu_s}
+
+
+def _cpu_s() -> float:
+    """Of this process, and of those that it started and that ended."""
+    spent = os.times()
+    return spent.user + spent.system + spent.children_user + spent.children_system
 
 
 def main() -> None:
