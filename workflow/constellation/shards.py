@@ -28,9 +28,7 @@ class Shard:
         """Read `3/60`; raises `ValueError`."""
         match = _NAME.fullmatch(text)
         if match is None or not int(match[1]) <= int(match[2]):
-            raise ValueError(
-                f"expected a part and the number of parts, such as 3/60, or {MERGE}; found {text!r}"
-            )
+            raise ValueError(f"expected a part and the number of parts, such as 3/60, or {MERGE}")
         return cls(int(match[1]), int(match[2]))
 
     def of_items(self, items: Sequence[Item]) -> Sequence[Item]:
