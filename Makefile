@@ -3,7 +3,7 @@ PYTHON ?= python3.11
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
-EXTRAS := aws bench dev dvc kubernetes s3 slurm watch  # cuda: several GB, see profiles/image
+EXTRAS := aws bench correlations dev dvc iceberg kubernetes query s3 slurm watch  # cuda: several GB, see profiles/image
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .DEFAULT_GOAL := help

@@ -1,0 +1,1 @@
+"""The merged catalogue: its tables, how they are published, and how they are read."""
