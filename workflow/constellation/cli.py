@@ -7,8 +7,21 @@ import logging
 import sys
 from collections.abc import Sequence
 
-from constellation.commands import catalogue, planning, say, settings, status, survey, tiles
+from constellation.commands import (
+    ReaderGone,
+    catalogue,
+    planning,
+    queries,
+    say,
+    settings,
+    status,
+    survey,
+    tiles,
+    tracing,
+)
 from shine.errors import INTERRUPTED_EXIT_CODE, ShineError
+
+READER_GONE_EXIT_CODE = 141  # as a shell tells of a program that SIGPIPE has ended
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -31,6 +44,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         say("interrupted", sys.stderr)
         return INTERRUPTED_EXIT_CODE
+    except ReaderGone:
+        return READER_GONE_EXIT_CODE
 
 
 def _parser(arguments: Sequence[str]) -> argparse.ArgumentParser:
@@ -56,5 +71,7 @@ _COMMANDS = (
     | survey.COMMANDS
     | status.COMMANDS
     | catalogue.COMMANDS
+    | queries.COMMANDS
+    | tracing.COMMANDS
     | settings.COMMANDS
 )

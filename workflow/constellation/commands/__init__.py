@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import math
+import os
 import sys
 from collections.abc import Callable
 from typing import NamedTuple, TextIO
@@ -23,9 +24,21 @@ class Command(NamedTuple):
     help: str
 
 
+class ReaderGone(Exception):
+    """Whatever read what is printed has seen enough, as `head` does."""
+
+
 def say(text: str, stream: TextIO | None = None) -> None:
-    """Print for the user."""
-    print(text, file=stream or sys.stdout, flush=True)
+    """Print for the user; raises `ReaderGone`."""
+    stream = stream or sys.stdout
+    try:
+        print(text, file=stream, flush=True)
+    except BrokenPipeError:
+        # what is left in the buffer would be tried again, and complained of, when Python ends
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, stream.fileno())
+        os.close(nowhere)
+        raise ReaderGone from None
 
 
 def add_tiling(command: argparse.ArgumentParser) -> None:
