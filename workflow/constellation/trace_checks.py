@@ -74,14 +74,11 @@ def _problem(path: str, recorded: list[Any] | None, md5: str | None) -> str | No
         return None
     if is_remote(path):
         return f"it is another version than the run read ({now}, then {recorded})"
-    if now[0] != recorded[0]:
-        return f"it has changed since: {now[0]} bytes, then {recorded[0]}"
     # a copy that DVC or somebody else made has another time
-    if md5 is None:
+    if now[0] == recorded[0] and md5 is None:
         return "it was written after the run, and nothing tells whether its content is the same"
-    if md5_of(Path(path)) == md5:
-        return None
-    return f"it has changed since: its MD5 is not {md5}"
+    same = now[0] == recorded[0] and md5_of(Path(path)) == md5
+    return None if same else f"it has changed since the run, which read {recorded[0]} bytes"
 
 
 def code_warnings(provenance: Provenance) -> list[str]:

@@ -1,7 +1,7 @@
 """Arrow tables as FITS binary tables, written piece by piece.
 
 FITS standard 4.0, section 7.3 (binary tables; 7.3.5: lists of any length, in the heap that follows
-the rows) and appendix J (checksums). Rows are counted and lists measured before anything is
+the rows). Rows are counted and lists measured before anything is
 written, so that the header stands first.
 """
 
@@ -19,13 +19,12 @@ from astropy import units
 from astropy.io import fits
 from numpy.typing import NDArray
 
+from constellation.catalogue.fits_hdus import write_hdu
 from constellation.catalogue.rows import Rows
 from shine.atomic import open_atomically
 from shine.errors import InputError, explain
 
-BLOCK = 2880
 LARGEST_OFFSET = 2**31 - 1  # of descriptors P; beyond, they are Q
-_ALL_ONES = 0xFFFFFFFF
 # what FITS lacks is widened: signed bytes and unsigned numbers
 _CODES = {
     pa.int8(): "I",
@@ -105,7 +104,7 @@ def write_fits(
         primary.extend(cards)
         if comment:
             primary.add_comment(comment)
-        _write_hdu(stream, primary, iter(()))
+        write_hdu(stream, primary, ())
         return [_write_table(stream, rows) for rows in tables]
 
 
@@ -113,7 +112,7 @@ def _write_table(stream: BinaryIO, rows: Rows) -> int:
     columns, n_rows, heap_bytes = _measure(rows)
     header = _header(rows.name, columns, n_rows, heap_bytes)
     row_type = np.dtype([(str(i), column.dtype) for i, column in enumerate(columns)])
-    _write_hdu(stream, header, _content(rows, columns, row_type))
+    write_hdu(stream, header, _content(rows, columns, row_type))
     return n_rows
 
 
@@ -278,56 +277,3 @@ def _matrix(rows: Rows, column: _Column, array: pa.ChunkedArray) -> NDArray:
 def _missing(rows: Rows, column: _Column, found: str) -> InputError:
     where = f"{rows.name}, column {column.field.name}"
     return InputError(explain(where, found, "numbers that FITS can tell apart", "Write Parquet."))
-
-
-def _write_hdu(stream: BinaryIO, header: fits.Header, content: Iterator[bytes]) -> None:
-    """Write header and data, filled up to whole blocks, and then their sums."""
-    header["DATASUM"] = ("0" * 10, "sum of the data")
-    header["CHECKSUM"] = ("0" * 16, "makes the sum of the HDU zero")
-    start = stream.tell()
-    stream.write(header.tostring().encode("ascii"))
-    total, size, rest = 0, 0, b""
-    for part in content:
-        stream.write(part)
-        size += len(part)
-        rest += part
-        whole = len(rest) // 4 * 4
-        total, rest = _sum(rest[:whole], total), rest[whole:]
-    stream.write(bytes(-size % BLOCK))
-    total = _sum(rest.ljust(-(-len(rest) // 4) * 4, b"\0"), total)
-    header["DATASUM"] = str(total).zfill(10)
-    header["CHECKSUM"] = _encoded(_ALL_ONES - _sum(header.tostring().encode("ascii"), total))
-    end = stream.tell()
-    stream.seek(start)
-    stream.write(header.tostring().encode("ascii"))
-    stream.seek(end)
-
-
-def _sum(content: bytes, start: int) -> int:
-    """The ones' complement sum of big-endian 32-bit words, added to `start`."""
-    total = start + int(np.frombuffer(content, np.dtype(">u4")).sum(dtype=np.uint64))
-    while total >> 32:
-        total = (total & _ALL_ONES) + (total >> 32)
-    return total
-
-
-def _encoded(value: int) -> str:
-    """A sum as 16 letters and digits, which add up to it and to what "0" adds (appendix J)."""
-    columns = []
-    for byte in value.to_bytes(4):
-        quotient, remainder = divmod(byte, 4)
-        four = [quotient + remainder, quotient, quotient, quotient]
-        four = [ord("0") + part for part in four]
-        # punctuation between digits and letters is avoided in pairs, which keeps the sum
-        while any(_is_punctuation(part) for part in four):
-            for i in (0, 2):
-                if _is_punctuation(four[i]) or _is_punctuation(four[i + 1]):
-                    four[i] += 1
-                    four[i + 1] -= 1
-        columns.append(four)
-    text = "".join(chr(columns[byte][place]) for place in range(4) for byte in range(4))
-    return text[-1] + text[:-1]  # a header's values begin at its twelfth byte
-
-
-def _is_punctuation(code: int) -> bool:
-    return ord("9") < code < ord("A") or ord("Z") < code < ord("a")
