@@ -33,6 +33,10 @@ COMMANDS = (
     "manifests",
     "assemble",
     "summary",
+    "cone",
+    "export",
+    "crossmatch",
+    "trace",
     "schema",
     "shine-config",
 )

@@ -15,6 +15,7 @@ import pytest
 from tests.servers.slurm import Slurm, Unavailable, shared_slurm
 
 from .project import ROOT, Project
+from .repository import STAGES, Repository
 
 
 @pytest.fixture(scope="session")
@@ -49,6 +50,19 @@ def finished(shared, checkout) -> Project:
 def project(finished, tmp_path) -> Project:
     """A copy of the complete run, to be changed at will."""
     return finished.copy(tmp_path / "project")
+
+
+@pytest.fixture(scope="session")
+def pinned(shared, checkout) -> Repository:
+    """A repository after its first `dvc repro`, committed: not to be changed."""
+
+    def build(folder: Path) -> None:
+        repository = Repository.create(folder, checkout)
+        assert repository.repro() == list(STAGES)
+        repository.commit("pinned")
+
+    folder = build_once(shared / "pinned", build)
+    return Repository(folder, folder)
 
 
 @pytest.fixture(scope="session")

@@ -13,7 +13,6 @@ import yaml
 from shine.results import provenance_of, read_shear
 from tests.servers.s3 import S3Server
 
-from .conftest import build_once
 from .project import EAST, SUBTILES
 from .repository import STAGES, Repository
 
@@ -21,19 +20,6 @@ UPSTREAM = {"data/demo", "results/index", "results/manifests"}  # of shine's set
 NOTHING = "Nothing to be done"
 TAKEN_OVER = "the files are those that dvc.lock pins"
 FRAME = "q1/VIS/2704/EUC_VIS_SWL-DET-002704-00-1-0000000__20241019T013000.000000Z.fits"
-
-
-@pytest.fixture(scope="session")
-def pinned(shared, checkout) -> Repository:
-    """A repository after its first `dvc repro`, committed: not to be changed."""
-
-    def build(folder: Path) -> None:
-        repository = Repository.create(folder, checkout)
-        assert repository.repro() == list(STAGES)
-        repository.commit("pinned")
-
-    folder = build_once(shared / "pinned", build)
-    return Repository(folder, folder)
 
 
 @pytest.fixture
