@@ -71,18 +71,19 @@ class PublishedCatalogue:
         self, ra_deg: float, dec_deg: float, radius_deg: float, columns: Sequence[str] | None = None
     ) -> pa.Table:
         """The sources within a radius of a position; opens only the files that can hold any."""
-        centre = unit_vectors(np.array([ra_deg]), np.array([dec_deg]))[0]
+        centre = _vector(ra_deg, dec_deg)
         names = SOURCES.names if columns is None else list(columns)
         extra = [name for name in ("RA", "DEC") if name not in names]
-        found = self._read(self._files_near(centre, radius_deg), [*names, *extra], None)
+        found = self._read(self.files_near(ra_deg, dec_deg, radius_deg), [*names, *extra], None)
         found = found.filter(pc.is_valid(found["RA"]))
         inside = _separation(found, centre) <= np.radians(radius_deg)
         return found.filter(pa.array(inside)).select(names)
 
-    def _files_near(self, centre: NDArray, radius_deg: float) -> list[str]:
+    def files_near(self, ra_deg: float, dec_deg: float, radius_deg: float) -> list[str]:
+        """The files that can hold sources within a radius of a position, as in `files`."""
         files = self.files.filter(pc.is_valid(self.files["RA"]))
         reach = np.radians(np.asarray(files["RADIUS"]) + radius_deg)
-        near = _separation(files, centre) <= reach * (1.0 + 1e-9) + 1e-12
+        near = _separation(files, _vector(ra_deg, dec_deg)) <= reach * (1.0 + 1e-9) + 1e-12
         return files.filter(pa.array(near))["PATH"].to_pylist()
 
     def _read(
@@ -101,6 +102,10 @@ class PublishedCatalogue:
             raise InputError(
                 explain(self.folder, f"sources that cannot be read ({problem})", "all", action)
             ) from error
+
+
+def _vector(ra_deg: float, dec_deg: float) -> NDArray[np.float64]:
+    return unit_vectors(np.array([ra_deg]), np.array([dec_deg]))[0]
 
 
 def _separation(table: pa.Table, centre: NDArray) -> NDArray[np.float64]:
