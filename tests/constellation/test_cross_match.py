@@ -114,7 +114,7 @@ def test_the_columns_of_both_are_kept_and_positions_may_be_missing(tmp_path):
     assert rows.schema.field("FLUX").metadata[b"unit"] == b"uJy"
 
 
-def test_the_radius_itself_is_within(tmp_path):
+def test_the_same_place_is_a_match_however_small_the_radius(tmp_path):
     catalogue = sources_at(tmp_path, {11: (np.array([10.0]), np.array([0.0]))})
     path = write_other(tmp_path / "o.fits", (np.array([10.0]), np.array([0.0])))
     other = OtherCatalogue.read(path, "RA", "DEC")

@@ -63,6 +63,14 @@ def test_a_cone_is_written_in_each_form(catalogue, in_cone, capsys):
         np.testing.assert_array_equal(plain["RA"].to_numpy(), table["RA"].to_numpy())
 
 
+def test_a_cone_may_lie_around_files_that_do_not_hold_its_centre(catalogue):
+    every = catalogue.sources()
+    sky = SkyCoord(every["RA"].to_numpy(), every["DEC"].to_numpy(), unit="deg")
+    near = sky.separation(SkyCoord(0.6, -20.0, unit="deg")).deg <= 0.55
+    assert 0 < near.sum() < 250
+    assert catalogue.cone(0.6, -20.0, 0.55).num_rows == near.sum()
+
+
 def test_the_columns_are_those_asked_for(catalogue, in_cone):
     assert main([*CONE, "--columns", "OBJECT_ID", "FLUX", "--output", "new/c.csv"]) == 0
     table = csv.read_csv("new/c.csv")

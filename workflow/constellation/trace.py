@@ -13,9 +13,11 @@ import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import reduce
 from pathlib import Path
 from typing import Any
 
+import pyarrow.compute as pc
 from pyarrow.dataset import field
 
 from constellation.catalogue.published import PublishedCatalogue
@@ -169,11 +171,9 @@ def _row_of(
     """The row in the published catalogue; a sub-tile can be traced without."""
     path = catalogue.folder / "shear.parquet"
     try:
-        same = [
-            row
-            for row in catalogue.shear.to_pylist()
-            if tuple(row[name] for name in KEY) == (subtile.tile_id, subtile.row, subtile.col)
-        ]
+        place = (subtile.tile_id, subtile.row, subtile.col)
+        is_it = [pc.equal(catalogue.shear[n], v) for n, v in zip(KEY, place, strict=True)]
+        same = catalogue.shear.filter(reduce(pc.and_, is_it)).to_pylist()
         files = dict(
             zip(*(catalogue.files[c].to_pylist() for c in ("TILE_ID", "PATH")), strict=True)
         )

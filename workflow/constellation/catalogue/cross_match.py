@@ -151,9 +151,8 @@ def _nearest(path: str, table: pa.Table, tree: cKDTree, radius: float) -> Matche
     rows = np.flatnonzero(np.isfinite(ra) & np.isfinite(dec))
     vectors = unit_vectors(ra[rows], dec[rows])
     chord = 2.0 * np.sin(min(radius, np.pi) / 2.0)
-    distance, other = tree.query(vectors, distance_upper_bound=np.nextafter(chord, 3.0))
-    # the bound itself is excluded by SciPy, and lies within the radius
-    hit = distance <= chord
+    distance, other = tree.query(vectors, distance_upper_bound=chord)
+    hit = np.isfinite(distance)
     within = tree.query_ball_point(vectors[hit], chord, return_length=True)
     return Matches(
         path,

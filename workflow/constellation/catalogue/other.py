@@ -106,6 +106,4 @@ def _degrees(table: pa.Table, name: str, path: Path) -> NDArray[np.float64]:
     if not (pa.types.is_floating(field.type) or pa.types.is_integer(field.type)):
         action = "Convert it, or name another column."
         raise InputError(explain(where, str(field.type), "numbers in deg", action))
-    values = np.array(table[name].cast(pa.float64()).to_numpy(), np.float64)
-    values[~np.isfinite(values)] = np.nan
-    return values
+    return table[name].cast(pa.float64()).to_numpy()
