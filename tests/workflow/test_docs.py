@@ -59,7 +59,7 @@ def test_every_block_runs_and_they_agree(repository):
 
     sources = names["catalogue"].sources()
     sky = SkyCoord(sources["RA"].to_numpy(), sources["DEC"].to_numpy(), unit="deg")
-    inside = sky.separation(SkyCoord(57.78, -51.0, unit="deg")).deg <= 0.02
+    inside = sky.separation(SkyCoord(57.78, -51.0, unit="deg")).deg <= 0.01
     expected = set(sources["OBJECT_ID"].to_numpy()[inside].tolist())
     assert 10 < len(expected) < sources.num_rows
     for found in (

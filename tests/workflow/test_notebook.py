@@ -5,17 +5,34 @@ from __future__ import annotations
 import base64
 import io
 
+import sys
+from dataclasses import replace
+
 import matplotlib.image
 import nbformat
 import numpy as np
 import pytest
-from jupyter_client import AsyncKernelManager
-from nbclient import NotebookClient
 
-from .project import ROOT, TIMEOUT_S
+from .project import ROOT
 from .published import published
 
 NOTEBOOK = ROOT / "docs" / "notebook.ipynb"
+# The kernel is this very environment's, and reached through files, not ports. All of it is another
+# process, for nbclient leaves sockets open.
+RUN = """
+import sys
+
+import nbformat
+from jupyter_client import AsyncKernelManager
+from nbclient import NotebookClient
+
+source, output, folder, sockets = sys.argv[1:]
+notebook = nbformat.read(source, as_version=4)
+kernel = AsyncKernelManager(kernel_name="python3", transport="ipc", ip=sockets)
+resources = {"metadata": {"path": folder}}
+NotebookClient(notebook, km=kernel, timeout=300, resources=resources).execute()
+nbformat.write(notebook, output)
+"""
 FIGURES = ("whiskers", "tiles", "cone", "map", "pixels", "density")
 
 
@@ -30,19 +47,15 @@ def test_the_notebook_is_kept_clean(notebook):
         assert not cell.get("outputs") and cell.get("execution_count") is None, cell.id
 
 
-def test_every_cell_runs_and_every_figure_shows_something(notebook, pinned, tmp_path, monkeypatch):
+def test_every_cell_runs_and_every_figure_shows_something(pinned, tmp_path):
     repository = pinned.copy(tmp_path / "repository")
     published(repository)
-    for name in ("JUPYTER_DATA_DIR", "JUPYTER_CONFIG_DIR", "JUPYTER_RUNTIME_DIR", "IPYTHONDIR"):
-        monkeypatch.setenv(name, str(tmp_path / name))  # in place of the user's
-    monkeypatch.delenv("JUPYTER_PATH", raising=False)
-    code = f"{repository.folder}:{repository.folder / 'workflow'}"
-    monkeypatch.setenv("PYTHONPATH", code)
-    # the kernel of this very environment, reached through files, not ports
-    kernel = AsyncKernelManager(kernel_name="python3", transport="ipc")
-    kernel.ip = str(tmp_path / "kernel")
-    folder = {"metadata": {"path": str(repository.folder / "results")}}  # as if opened elsewhere
-    NotebookClient(notebook, km=kernel, timeout=TIMEOUT_S, resources=folder).execute()
+    kinds = ("JUPYTER_DATA_DIR", "JUPYTER_CONFIG_DIR", "JUPYTER_RUNTIME_DIR", "IPYTHONDIR")
+    own = {kind: str(tmp_path / kind) for kind in kinds}  # in place of the user's
+    repository = replace(repository, variables=own)
+    places = (tmp_path / "run.ipynb", repository.folder / "results", tmp_path / "kernel")
+    repository.call(sys.executable, "-c", RUN, str(NOTEBOOK), *map(str, places))
+    notebook = nbformat.read(places[0], as_version=4)
 
     cells = {cell.id: cell for cell in notebook.cells if cell.cell_type == "code"}
     for name, cell in cells.items():

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from astropy.io import fits
 from pyarrow import parquet
 
 from constellation import trace_checks
@@ -89,7 +90,9 @@ def test_the_chain_leads_from_a_source_to_the_bytes_of_its_inputs(repository):
     known = {file["path"] for file in found["files"]}
     for files in repository.manifest(STEM).quadrants:
         expected = {os.path.relpath(path) for path in files.paths}
-        [entry] = [e for e in found["inputs"] if e["name"].endswith(f"/{files.quadrant}")]
+        header = fits.getheader(files.sci_path)
+        name = f"{int(header['OBS_ID']):06d}-{int(header['DITHOBS']):02d}/{files.quadrant}"
+        [entry] = [entry for entry in found["inputs"] if entry["name"] == name]
         assert set(entry["files"]) == expected and expected < known
     record = json.loads(repository.record(STEM).read_text())["measurements"]
     assert found["run"]["host"] == record["host"] and found["run"]["solve_s"] == record["solve_s"]
@@ -123,7 +126,7 @@ def test_what_changed_since_is_told(repository):
         f"{frame}: it has changed since the run, which read {len(content)} bytes"
     )
     Path(frame).unlink()
-    assert _only_warning().startswith(f"{frame}: {frame}: found no such file")
+    assert _only_warning().startswith(f"{frame}: {frame}: found No such file")
     shutil.copy(repository.folder.parent / "frame", frame)  # a newer file of the same content
     assert traced().warnings == ()
 
@@ -166,8 +169,9 @@ def test_code_that_is_not_the_commits_is_told(repository):
         ("0" * 40, f"this repository cannot show the code of {'0' * 40} (fatal: "),
         ("version 0.1.0", "the code was in no git repository: only that it was version 0.1.0"),
     ):
+        beside = shutil.copy(repository.record(STEM), result.with_name(f"{STEM}.run.json"))
         restamp(result, name)
-        shutil.copy(result.with_name(f"{STEM}.run.json"), repository.record(STEM))
+        shutil.move(beside, repository.record(STEM))
         row, code = traced().warnings
         assert row.startswith(republish) and code.startswith(message)
     first = to_json(traced())["commands"][0]
