@@ -26,6 +26,7 @@ from pydantic import (
     model_validator,
 )
 
+from constellation.lakehouse.settings import IcebergConfig
 from constellation.shards import MERGE, Shard
 from shine.atomic import write_atomically
 from shine.errors import ConfigurationError, list_problems
@@ -205,6 +206,9 @@ class PipelineConfig(Section):
     gal: GalConfig = GalConfig()
     output: OutputConfig = OutputConfig()
     compute: ComputeConfig = ComputeConfig()
+    iceberg: IcebergConfig | None = Field(
+        None, description="publish the catalogue to these Iceberg tables at the end of each run"
+    )
     shard: str | None = Field(
         None,
         description="part of the survey to run, such as 3/60, given the quadrant index; "
