@@ -27,11 +27,12 @@ from pyiceberg.table import Table
 from constellation.lakehouse.contents import Contents
 from constellation.lakehouse.data_files import DataFiles
 from constellation.lakehouse.schema import iceberg_schema
-from constellation.lakehouse.tables import MAIN, PROPERTIES
+from constellation.lakehouse.tables import MAIN, PROPERTIES, sql_errors
 from shine.errors import InputError, explain
 
 _ATTEMPTS = 60
 _LONGEST_WAIT_S = 4.0
+_LOCKED = sql_errors("OperationalError")  # SQLite, while another process writes for very long
 ID = "constellation.publication"
 Wanted = Mapping[int, str | None]  # the digest that each tile shall have; None: no row of it
 
@@ -71,7 +72,7 @@ class Committer:
                     committed = self._attempt(files, or_empty)
                 except (CommitFailedException, ValidationException):
                     pass
-                except (CommitStateUnknownException, ServiceUnavailableError, *_database_errors()):
+                except (CommitStateUnknownException, ServiceUnavailableError, *_LOCKED):
                     self.doubtful |= set(files.written)
                 else:
                     kept = committed or set()
@@ -133,7 +134,7 @@ def repeat(table: Table, act) -> None:
         try:
             act()
             return
-        except (CommitFailedException, *_database_errors()):
+        except (CommitFailedException, *_LOCKED):
             if attempt == _ATTEMPTS - 1:
                 raise
             time.sleep(random.uniform(0.0, min(_LONGEST_WAIT_S, 0.05 * 2**attempt)))
@@ -151,12 +152,3 @@ def add_columns(table: Table, columns: pa.Schema) -> list[str]:
 
         repeat(table, add)
     return lacking
-
-
-def _database_errors() -> tuple[type[Exception], ...]:
-    """What SQLite raises where another process is writing for very long."""
-    try:
-        from sqlalchemy.exc import OperationalError
-    except ModuleNotFoundError:  # a catalogue that is no SQL database
-        return ()
-    return (OperationalError,)

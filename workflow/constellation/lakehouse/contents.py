@@ -50,7 +50,9 @@ class Contents:
     @cached_property
     def digests(self) -> Digests:
         """The digest of each tile."""
-        return _joined((tile, digest) for held in self.files for tile, digest in held.digests.items())
+        return _joined(
+            (tile, digest) for held in self.files for tile, digest in held.digests.items()
+        )
 
     def with_any(self, tiles: Iterable[int]) -> list[HeldFile]:
         """The files that hold rows of any of these tiles."""

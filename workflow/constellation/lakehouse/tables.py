@@ -67,7 +67,7 @@ class Lakehouse:
         """
         settings = config.iceberg or IcebergConfig()
         properties = settings.catalog or _embedded(config.output.results / "iceberg")
-        with _told(properties):
+        with _told():
             return cls(_connected(properties), settings.namespace)
 
     def table(self, name: str) -> Table:
@@ -116,7 +116,7 @@ class Lakehouse:
         healpix = schema.find_field("HEALPIX").field_id
         # the shear of a tile is a few rows: partitions of it would be files of a few kilobytes
         by_tile = PartitionSpec(PartitionField(tile, 1000, IdentityTransform(), "TILE_ID"))
-        with suppress(NamespaceAlreadyExistsError):
+        with suppress(NamespaceAlreadyExistsError, *sql_errors("IntegrityError")):
             self.catalog.create_namespace(self.namespace)
         try:
             return self.catalog.create_table(
@@ -170,20 +170,25 @@ def _embedded(folder: Path) -> dict[str, str]:
     }
 
 
-def _connected(properties: dict[str, str]) -> Catalog:
-    if properties["type"] != "sql":
-        return load_catalog(CATALOG_NAME, **properties)
-    from sqlalchemy.exc import OperationalError
+def sql_errors(*names: str) -> tuple[type[Exception], ...]:
+    """Exceptions of SQLAlchemy, which only catalogues in SQL databases need to be installed."""
+    try:
+        from sqlalchemy import exc
+    except ModuleNotFoundError:
+        return ()
+    return tuple(getattr(exc, name) for name in names)
 
+
+def _connected(properties: dict[str, str]) -> Catalog:
     try:
         return load_catalog(CATALOG_NAME, **properties)
-    except OperationalError:  # two processes created its tables at once
+    except sql_errors("OperationalError"):  # two processes created the database at once
         time.sleep(0.2)
         return load_catalog(CATALOG_NAME, **properties)
 
 
 @contextmanager
-def _told(properties: dict[str, str]) -> Iterator[None]:
+def _told() -> Iterator[None]:
     """Turn what a catalogue that cannot be opened raises into an error for the user."""
     failures: tuple[type[Exception], ...] = (
         ValueError,
@@ -192,11 +197,8 @@ def _told(properties: dict[str, str]) -> Iterator[None]:
         ForbiddenError,
         OAuthError,
         ModuleNotFoundError,
+        *sql_errors("SQLAlchemyError"),
     )
-    if properties["type"] == "sql":
-        from sqlalchemy.exc import SQLAlchemyError
-
-        failures += (SQLAlchemyError,)
     try:
         yield
     except failures as error:
