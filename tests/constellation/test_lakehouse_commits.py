@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import multiprocessing
 
 import pytest
@@ -13,6 +14,8 @@ from constellation.lakehouse.tables import Lakehouse
 from shine.errors import InputError
 
 from .lake import ROUNDS, assemble, configuration, makers, publish_tiles, work
+
+THEIRS = ({1: 6}, {2: 6}, {1: 6, 3: 6})
 
 
 @pytest.fixture
@@ -68,9 +71,13 @@ class Interloper:
     def __init__(self, monkeypatch, act, at: int) -> None:
         self.left, self.act = at, act
         self.original = commits.Committer._attempt
-        monkeypatch.setattr(commits.Committer, "_attempt", lambda *args: self(*args))
 
-    def __call__(self, committer, *args):
+        def attempt(*args):
+            return self.look(*args)
+
+        monkeypatch.setattr(commits.Committer, "_attempt", attempt)
+
+    def look(self, committer, *args):
         refresh = committer.table.refresh
 
         def and_then():
@@ -88,13 +95,10 @@ class Interloper:
             del committer.table.refresh
 
 
-@pytest.mark.parametrize("commit", [1, 2])
-@pytest.mark.parametrize("theirs", [{1: 6}, {2: 6}, {1: 6, 3: 6}])
-@pytest.mark.parametrize("first", [{}, {1: 4, 2: 4}])
-def test_whoever_is_second_in_the_sources_wins_a_tile_whole(
-    tmp_path, two, monkeypatch, commit, theirs, first
-):
+@pytest.mark.parametrize("case", itertools.product([1, 2], THEIRS, [{}, {1: 4, 2: 4}]))
+def test_whoever_is_second_in_the_sources_wins_a_tile_whole(tmp_path, two, monkeypatch, case):
     """Somebody publishes while we commit to the sources (1) or to the shear (2)."""
+    commit, theirs, first = case
     if first:
         publish_tiles(tmp_path / "a", two[0], first)
     ours = Publication.of(assemble(tmp_path / "a", {1: 5, 9: 5}))

@@ -42,6 +42,7 @@ class IcebergServer:
         return {
             "type": "rest",
             "uri": self.uri,
+            "oauth2-server-uri": f"{self.uri}/v1/oauth/tokens",
             "warehouse": f"s3://{BUCKET}",
             "s3.endpoint": self.endpoint,
             "s3.region": REGION,
@@ -92,7 +93,9 @@ def program() -> str:
 
 
 def _start(folder: Path, keys: tuple[str, str], log) -> tuple[subprocess.Popen, IcebergServer]:
-    ports = dict(zip(PORTS, free_ports(len(PORTS)), strict=True))
+    # it takes the ports 10000 above these as well
+    free = [port for port in free_ports(10 * len(PORTS)) if port < 2**16 - 10_000]
+    ports = dict(zip(PORTS, free, strict=False))
     options = [f"-{name}={port}" for name, port in ports.items()]
     options += [f"-{option}" for option in WITHOUT]
     options += ["-ip=127.0.0.1", "-ip.bind=127.0.0.1", f"-tableBucket={BUCKET}"]

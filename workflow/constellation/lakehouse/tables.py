@@ -28,6 +28,7 @@ from pyiceberg.table import Table
 from pyiceberg.table.snapshots import Snapshot
 from pyiceberg.table.sorting import SortField, SortOrder
 from pyiceberg.transforms import IdentityTransform
+from pyiceberg.utils.config import Config
 
 from constellation.catalogue.schema import SHEAR, SOURCES
 from constellation.config import PipelineConfig
@@ -180,6 +181,8 @@ def sql_errors(*names: str) -> tuple[type[Exception], ...]:
 
 
 def _connected(properties: dict[str, str]) -> Catalog:
+    # the environment as it is now: pyiceberg itself looks at it when it is imported
+    properties = {**(Config().get_catalog_config(CATALOG_NAME) or {}), **properties}
     try:
         return load_catalog(CATALOG_NAME, **properties)
     except sql_errors("OperationalError"):  # two processes created the database at once
