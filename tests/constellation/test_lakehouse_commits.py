@@ -13,7 +13,7 @@ from constellation.lakehouse.publication import Publication, publish
 from constellation.lakehouse.tables import Lakehouse
 from shine.errors import InputError
 
-from .lake import ROUNDS, assemble, configuration, makers, publish_tiles, work
+from .lake import N_SOURCES, ROUNDS, assemble, configuration, makers, publish_tiles, work
 
 THEIRS = ({1: 6}, {2: 6}, {1: 6, 3: 6})
 
@@ -128,6 +128,23 @@ def test_a_commit_of_unknown_fate_is_looked_up(tmp_path, two, monkeypatch):
     assert publish_tiles(tmp_path / "a", two[0], {1: 5, 2: 6})
     assert makers(two[1]) == {1: 5, 2: 6}
     assert [len(table.snapshots()) for table in two[1].both.values()] == [1, 1]
+
+
+def test_files_of_a_commit_without_an_answer_are_not_removed(tmp_path, two, monkeypatch):
+    publish_tiles(tmp_path / "a", two[0], {1: 5})
+    original = two[0].catalog.commit_table
+
+    def commit_table(*args, **options):
+        original(*args, **options)
+        raise ConnectionError("the network is gone")
+
+    with monkeypatch.context() as patch, pytest.raises(ConnectionError):
+        patch.setattr(two[0].catalog, "commit_table", commit_table)
+        publish_tiles(tmp_path / "a", two[0], {1: 6, 2: 6})
+    assert two[1].read("sources")["FLUX"].to_pylist() == [6.0] * 2 * N_SOURCES
+    assert publish_tiles(tmp_path / "a", two[0], {1: 6, 2: 6})
+    assert makers(two[1]) == {1: 6, 2: 6}
+    assert data_files(tmp_path) == used(two[1])
 
 
 def test_a_table_that_lets_pyiceberg_repeat_commits_is_set_right(tmp_path, two, monkeypatch):

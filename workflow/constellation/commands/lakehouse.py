@@ -33,9 +33,11 @@ def _describe_publish(command: argparse.ArgumentParser) -> None:
 def _publish(options: argparse.Namespace) -> None:
     config, lakehouse = _opened(options)
     from constellation.lakehouse.publication import Publication, publish
+    from constellation.lakehouse.tables import answered
 
     publication = Publication.of(config.output.results / "catalogue")
-    changed = publish(lakehouse, publication, options.branch, options.whole)
+    with answered():
+        changed = publish(lakehouse, publication, options.branch, options.whole)
     what = "published" if changed else "nothing to publish, the tables hold it"
     tiles = len(publication.digests)
     say(f"{lakehouse.namespace}: {what} (publication {publication.id}, {tiles} tiles)")
@@ -80,7 +82,11 @@ def _describe_release(command: argparse.ArgumentParser) -> None:
 
 
 def _release(options: argparse.Namespace) -> None:
-    options.act(options, _opened(options)[1])
+    _, lakehouse = _opened(options)
+    from constellation.lakehouse.tables import answered
+
+    with answered():
+        options.act(options, lakehouse)
 
 
 def _list(options: argparse.Namespace, lakehouse) -> None:

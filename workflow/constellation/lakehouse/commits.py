@@ -11,7 +11,7 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Protocol
 
 import pyarrow as pa
@@ -32,7 +32,9 @@ from shine.errors import InputError, explain
 
 _ATTEMPTS = 60
 _LONGEST_WAIT_S = 4.0
+_REFUSED = (CommitFailedException, ValidationException)
 _LOCKED = sql_errors("OperationalError")  # SQLite, while another process writes for very long
+_UNKNOWN = (CommitStateUnknownException, ServiceUnavailableError, *_LOCKED)
 ID = "constellation.publication"
 Wanted = Mapping[int, str | None]  # the digest that each tile shall have; None: no row of it
 
@@ -56,7 +58,7 @@ class Committer:
     table: Table
     change: Change
     branch: str = MAIN
-    doubtful: set[str] = field(default_factory=set)  # files of commits of unknown fate
+    doubtful: frozenset[str] = frozenset()  # files of commits of unknown fate: never removed
 
     def run(self, or_empty: bool = False) -> bool:
         """Commit the change; returns whether there was one.
@@ -70,10 +72,8 @@ class Committer:
             for attempt in range(_ATTEMPTS):
                 try:
                     committed = self._attempt(files, or_empty)
-                except (CommitFailedException, ValidationException):
-                    pass
-                except (CommitStateUnknownException, ServiceUnavailableError, *_LOCKED):
-                    self.doubtful |= set(files.written)
+                except (*_REFUSED, *_UNKNOWN):
+                    pass  # the next look at the table tells
                 else:
                     kept = committed or set()
                     return committed is not None or bool(self.doubtful)
@@ -111,8 +111,15 @@ class Committer:
         for written in new:
             producer.append_data_file(written)
         producer.commit()
-        transaction.commit_transaction()
-        return {written.file_path for written in new}
+        paths = {written.file_path for written in new}
+        certain, self.doubtful = self.doubtful, self.doubtful | paths
+        try:
+            transaction.commit_transaction()
+        except _REFUSED:
+            self.doubtful = certain
+            raise
+        self.doubtful = certain
+        return paths
 
     def _without_blind_retries(self) -> None:
         """See to it that pyiceberg repeats no commit by itself, as it does by default."""

@@ -14,13 +14,11 @@ import pyarrow as pa
 from pyiceberg.catalog import Catalog, load_catalog
 from pyiceberg.exceptions import (
     CommitFailedException,
-    ForbiddenError,
     NamespaceAlreadyExistsError,
     NoSuchNamespaceError,
     NoSuchTableError,
-    OAuthError,
+    RESTError,
     TableAlreadyExistsError,
-    UnauthorizedError,
 )
 from pyiceberg.partitioning import UNPARTITIONED_PARTITION_SPEC, PartitionField, PartitionSpec
 from pyiceberg.schema import Schema
@@ -193,23 +191,33 @@ def _connected(properties: dict[str, str]) -> Catalog:
 @contextmanager
 def _told() -> Iterator[None]:
     """Turn what a catalogue that cannot be opened raises into an error for the user."""
-    failures: tuple[type[Exception], ...] = (
-        ValueError,
-        OSError,
-        UnauthorizedError,
-        ForbiddenError,
-        OAuthError,
-        ModuleNotFoundError,
-        *sql_errors("SQLAlchemyError"),
-    )
     try:
         yield
-    except failures as error:
-        problem = " ".join(str(error).split())
+    except (ValueError, ModuleNotFoundError, *_no_answer()) as error:
         action = (
             "Check the section iceberg, and the credentials in the environment "
             f"(PYICEBERG_CATALOG__{CATALOG_NAME.upper()}__..., or those of AWS)."
         )
         raise ConfigurationError(
-            explain("iceberg.catalog", problem, "a catalogue that answers", action)
+            explain("iceberg.catalog", _in_words(error), "a catalogue that answers", action)
         ) from error
+
+
+@contextmanager
+def answered() -> Iterator[None]:
+    """Turn failures of the catalogue and of the storage into `InputError`."""
+    try:
+        yield
+    except _no_answer() as error:
+        action = "Repeat the command: a table is as before, or changed as a whole."
+        raise InputError(
+            explain("Iceberg tables", _in_words(error), "an answer", action)
+        ) from error
+
+
+def _no_answer() -> tuple[type[Exception], ...]:
+    return (OSError, RESTError, *sql_errors("SQLAlchemyError"))
+
+
+def _in_words(error: Exception) -> str:
+    return " ".join(str(error).split()) or type(error).__name__
