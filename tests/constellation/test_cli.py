@@ -33,6 +33,14 @@ COMMANDS = (
     "manifests",
     "assemble",
     "summary",
+    "publish",
+    "release list",
+    "release tag",
+    "release branch",
+    "release remove",
+    "release rollback",
+    "release repartition",
+    "release expire",
     "schema",
     "shine-config",
 )
@@ -66,11 +74,11 @@ def assemble(*arguments):
 @pytest.mark.parametrize("command", PLANNING + COMMANDS)
 def test_each_command_explains_itself(command, capsys):
     with pytest.raises(SystemExit) as end:
-        main([command, "--help"])
+        main([*command.split(), "--help"])
     assert end.value.code == 0
     printed = capsys.readouterr().out
     assert printed.startswith(f"usage: constellation {command} [-h]")
-    assert any(option in printed for option in ("--output", "--table", "--json"))
+    assert any(option in printed for option in ("--output", "--table", "--json", "--config"))
 
 
 def test_the_help_lists_all_commands(capsys):
@@ -79,7 +87,8 @@ def test_the_help_lists_all_commands(capsys):
     assert end.value.code == 0
     printed = capsys.readouterr().out
     assert all(
-        re.search(rf"^ +{command}\b", printed, re.MULTILINE) for command in PLANNING + COMMANDS
+        re.search(rf"^ +{command.split()[0]}\b", printed, re.MULTILINE)
+        for command in PLANNING + COMMANDS
     )
 
 

@@ -10,10 +10,10 @@ from constellation.commands import Command, positive, say
 
 def _opened(options: argparse.Namespace):
     """The configuration and its tables."""
-    from constellation.config import load_config
+    from constellation.config import load_whole
     from constellation.lakehouse.settings import require_pyiceberg
 
-    config = load_config(options.config)
+    config = load_whole(options.config)
     require_pyiceberg()
     from constellation.lakehouse.tables import Lakehouse
 
@@ -143,7 +143,7 @@ def _tell(what: str, snapshots) -> None:
 
 
 def _add_config(command: argparse.ArgumentParser) -> None:
-    command.add_argument("--config", required=True, help="pipeline YAML")
+    command.add_argument("--config", required=True, help="pipeline YAML, or JSON text of it")
 
 
 COMMANDS = {
