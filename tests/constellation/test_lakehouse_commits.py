@@ -95,7 +95,7 @@ class Interloper:
             del committer.table.refresh
 
 
-@pytest.mark.parametrize("case", itertools.product([1, 2], THEIRS, [{}, {1: 4, 2: 4}]))
+@pytest.mark.parametrize("case", list(itertools.product([1, 2], THEIRS, [{}, {1: 4, 2: 4}])))
 def test_whoever_is_second_in_the_sources_wins_a_tile_whole(tmp_path, two, monkeypatch, case):
     """Somebody publishes while we commit to the sources (1) or to the shear (2)."""
     commit, theirs, first = case

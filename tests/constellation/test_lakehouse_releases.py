@@ -130,11 +130,14 @@ def test_partitions_change_and_old_files_stay(tmp_path, lakehouse):
 
     table = lakehouse.table("sources")
     rows = lakehouse.read("sources", columns=["HEALPIX", "TILE_ID"])
+    pairs = set(zip(rows["HEALPIX"].to_numpy() // 4**24, rows["TILE_ID"].to_numpy(), strict=True))
     indices = rows["HEALPIX"].to_numpy()[np.isin(rows["TILE_ID"].to_numpy(), [2, 4])]
     cells = np.unique(indices // 4**24)
     new = [task.file for task in table.scan().plan_files() if task.file.spec_id != 0]
     width = 4**8  # of an order-5 cell at order 13
     assert sorted({file.partition[0] for file in new}) == [cell * width for cell in cells]
+
+    assert len(new) == sum(tile in (2, 4) for _, tile in pairs)
 
     # a search of the sky opens what it needs, old files and new ones
     for cell in (*cells, *np.unique(rows["HEALPIX"].to_numpy() // 4**24)):
