@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import hashlib
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 import pytest
+from pyarrow import parquet
 
 from constellation.lakehouse.maintenance import expire, repartition
-from constellation.lakehouse.publication import Publication
+from constellation.lakehouse.publication import Publication, publish
 from constellation.lakehouse.releases import branch, history, remove, rollback, tag
 from constellation.lakehouse.tables import Lakehouse
 from shine.errors import InputError
@@ -191,3 +195,28 @@ def test_what_is_newer_does_not_expire(lakehouse):
     assert expire(lakehouse, first.time - timedelta(seconds=5))["sources"].snapshots == 0
     assert makers(lakehouse) == NEW
     assert len(history(lakehouse)) == 2
+
+
+def test_sources_without_a_position_have_a_partition_of_their_own(tmp_path, lakehouse):
+    folder = assemble(tmp_path, {4: 9})
+    [row] = parquet.read_table(folder / "files.parquet").to_pylist()
+    path = folder / row["PATH"]
+    rows = parquet.read_table(path)
+    lost = pa.array([n < N_SOURCES - 3 for n in range(N_SOURCES)])
+    for name in ("RA", "DEC", "HEALPIX"):
+        column = pc.if_else(lost, rows[name], pa.scalar(None, rows[name].type))
+        place = rows.schema.get_field_index(name)
+        rows = rows.set_column(place, rows.schema.field(name), column)
+    parquet.write_table(rows, path)
+    row |= {"SHA256": hashlib.sha256(path.read_bytes()).hexdigest()}
+    schema = parquet.read_schema(folder / "files.parquet")
+    parquet.write_table(pa.Table.from_pylist([row], schema), folder / "files.parquet")
+    repartition(lakehouse, 5)
+    assert publish(lakehouse, Publication.of(folder))
+    assert makers(lakehouse) == NEW | {4: 9}
+    table = lakehouse.table("sources")
+    assert lakehouse.read("sources", where="HEALPIX IS NULL").num_rows == 3
+    files = [task.file for task in table.scan("HEALPIX_13 IS NULL").plan_files()]
+    assert [(file.partition[0], file.record_count) for file in files] == [(None, 3)]
+    assert publish_tiles(tmp_path, lakehouse, {4: 10})
+    assert makers(lakehouse) == NEW | {4: 10}

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -19,6 +20,7 @@ from pyiceberg.transforms import IdentityTransform, TruncateTransform
 from constellation.lakehouse.contents import HeldFile
 from shine.errors import InputError, explain
 
+_LOG = logging.getLogger(__name__)
 _ROWS_PER_GROUP = 16_384  # some 10 MB of sources with samples: what a search of the sky reads
 
 
@@ -52,9 +54,7 @@ class DataFiles:
 
     def remove_all_but(self, kept: set[str]) -> None:
         """Remove what was written and is not of use."""
-        for path in [path for path in self.written if path not in kept]:
-            self.table.io.delete(path)
-            del self.written[path]
+        remove_files(self.table, [path for path in self.written if path not in kept])
 
     def _write(self, rows: pa.Table, name: str) -> DataFile:
         path = self.table.location_provider().new_data_location(f"{name}-{uuid.uuid4()}.parquet")
@@ -63,6 +63,21 @@ class DataFiles:
         written = parquet_file_to_data_file(self.table.io, self.table.metadata, path)
         self.written[path] = written
         return written
+
+
+def remove_files(table: Table, paths: Iterable[str]) -> int:
+    """Remove files that no snapshot has; returns how many went. One that stays does no harm."""
+    gone = 0
+    for path in paths:
+        try:
+            table.io.delete(path)
+        except FileNotFoundError:
+            continue
+        except OSError as error:
+            _LOG.warning("%s: is of no use, but cannot be removed (%s)", path, error)
+        else:
+            gone += 1
+    return gone
 
 
 def _with_columns_of(table: Table, rows: pa.Table) -> pa.Table:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -12,6 +11,7 @@ from pyiceberg.table.snapshots import Snapshot
 from pyiceberg.transforms import IdentityTransform, TruncateTransform
 
 from constellation.lakehouse.commits import repeat
+from constellation.lakehouse.data_files import remove_files
 from constellation.lakehouse.schema import CELL, CELL_ORDER
 from constellation.lakehouse.tables import Lakehouse
 
@@ -83,10 +83,7 @@ def _expire(table: Table, before: datetime) -> Expired:
     kept = {snapshot.snapshot_id: snapshot for snapshot in table.snapshots()}
     gone = [snapshot for snapshot in doomed if snapshot.snapshot_id not in kept]
     unused = _files_of(table, gone) - _files_of(table, kept.values())
-    for path in sorted(unused):
-        with suppress(FileNotFoundError):
-            table.io.delete(path)
-    return Expired(len(gone), len(unused))
+    return Expired(len(gone), remove_files(table, sorted(unused)))
 
 
 def _files_of(table: Table, snapshots: Iterable[Snapshot]) -> set[str]:
