@@ -10,13 +10,14 @@ import os
 
 import pytest
 
+from constellation.cli import main
 from constellation.lakehouse.maintenance import expire, repartition
 from constellation.lakehouse.releases import rollback, tag
 from constellation.lakehouse.tables import Lakehouse
 from tests.servers.s3 import REGION
 from tests.servers.seaweed import iceberg_server
 
-from .lake import ROUNDS, configuration, makers, publish_tiles, work
+from .lake import ROUNDS, assemble, configuration, makers, publish_tiles, work
 from .test_lakehouse_releases import now
 
 
@@ -75,6 +76,21 @@ def test_a_warehouse_in_s3(tmp_path, s3, in_s3):
 
 def test_a_rest_catalogue(tmp_path, in_rest):
     lives(tmp_path, {"namespace": "alone", "catalog": in_rest})
+
+
+@pytest.mark.parametrize("credential", [None, "somebody:else"])
+def test_credentials_that_are_missing_or_wrong_are_named(
+    tmp_path, in_rest, monkeypatch, capsys, credential
+):
+    variable = "PYICEBERG_CATALOG__CONSTELLATION__CREDENTIAL"
+    monkeypatch.delenv(variable)
+    if credential:
+        monkeypatch.setenv(variable, credential)
+    assemble(tmp_path, {1: 5})
+    config = configuration(tmp_path, {"catalog": in_rest}).model_dump_json(exclude_unset=True)
+    assert main(["publish", "--config", config]) == 2
+    error = capsys.readouterr().err
+    assert "PYICEBERG_CATALOG__CONSTELLATION__" in error and "else" not in error
 
 
 def test_concurrent_publishers_of_a_rest_catalogue_lose_nothing(tmp_path, in_rest):

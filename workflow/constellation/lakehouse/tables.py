@@ -14,11 +14,14 @@ import pyarrow as pa
 from pyiceberg.catalog import Catalog, load_catalog
 from pyiceberg.exceptions import (
     CommitFailedException,
+    ForbiddenError,
     NamespaceAlreadyExistsError,
     NoSuchNamespaceError,
     NoSuchTableError,
+    OAuthError,
     RESTError,
     TableAlreadyExistsError,
+    UnauthorizedError,
 )
 from pyiceberg.partitioning import UNPARTITIONED_PARTITION_SPEC, PartitionField, PartitionSpec
 from pyiceberg.schema import Schema
@@ -194,25 +197,34 @@ def _told() -> Iterator[None]:
     try:
         yield
     except (ValueError, ModuleNotFoundError, *_no_answer()) as error:
-        action = (
-            "Check the section iceberg, and the credentials in the environment "
-            f"(PYICEBERG_CATALOG__{CATALOG_NAME.upper()}__..., or those of AWS)."
-        )
-        raise ConfigurationError(
-            explain("iceberg.catalog", _in_words(error), "a catalogue that answers", action)
-        ) from error
+        raise _wrong_settings(error) from error
 
 
 @contextmanager
 def answered() -> Iterator[None]:
-    """Turn failures of the catalogue and of the storage into `InputError`."""
+    """Turn failures of the catalogue and of the storage into `InputError`.
+
+    Missing credentials are a `ConfigurationError`.
+    """
     try:
         yield
+    except (UnauthorizedError, ForbiddenError, OAuthError) as error:
+        raise _wrong_settings(error) from error
     except _no_answer() as error:
         action = "Repeat the command: a table is as before, or changed as a whole."
         raise InputError(
             explain("Iceberg tables", _in_words(error), "an answer", action)
         ) from error
+
+
+def _wrong_settings(error: Exception) -> ConfigurationError:
+    action = (
+        "Check the section iceberg, and the credentials in the environment "
+        f"(PYICEBERG_CATALOG__{CATALOG_NAME.upper()}__..., or those of AWS)."
+    )
+    return ConfigurationError(
+        explain("iceberg.catalog", _in_words(error), "a catalogue that answers", action)
+    )
 
 
 def _no_answer() -> tuple[type[Exception], ...]:
