@@ -143,7 +143,11 @@ def _tell(what: str, snapshots) -> None:
 
 
 def _add_config(command: argparse.ArgumentParser) -> None:
-    command.add_argument("--config", required=True, help="pipeline YAML, or JSON text of it")
+    command.add_argument(
+        "--config",
+        default="config/config.yaml",
+        help="pipeline YAML, or JSON text of it (default: config/config.yaml)",
+    )
 
 
 COMMANDS = {

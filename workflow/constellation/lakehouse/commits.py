@@ -32,6 +32,7 @@ from shine.errors import InputError, explain
 
 _ATTEMPTS = 60
 _LONGEST_WAIT_S = 4.0
+_RETRIES = "commit.retry.num-retries"
 _REFUSED = (CommitFailedException, ValidationException)
 _LOCKED = sql_errors("OperationalError")  # SQLite, while another process writes for very long
 _UNKNOWN = (CommitStateUnknownException, ServiceUnavailableError, *_LOCKED)
@@ -123,11 +124,11 @@ class Committer:
 
     def _without_blind_retries(self) -> None:
         """See to it that pyiceberg repeats no commit by itself, as it does by default."""
-        lacking = {name: text for name, text in PROPERTIES.items() if name != "format-version"}
         found = self.table.properties
-        lacking = {name: text for name, text in lacking.items() if found.get(name) is None}
-        if found.get("commit.retry.num-retries") != "0":
-            lacking["commit.retry.num-retries"] = "0"
+        lacking = {name: text for name, text in PROPERTIES.items() if name not in found}
+        lacking.pop("format-version", None)  # no property of a table that exists
+        if found.get(_RETRIES) != PROPERTIES[_RETRIES]:
+            lacking[_RETRIES] = PROPERTIES[_RETRIES]
         if lacking:
             repeat(self.table, lambda: self._set_properties(lacking))
 
