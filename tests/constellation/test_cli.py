@@ -37,6 +37,14 @@ COMMANDS = (
     "export",
     "crossmatch",
     "trace",
+    "publish",
+    "release list",
+    "release tag",
+    "release branch",
+    "release remove",
+    "release rollback",
+    "release repartition",
+    "release expire",
     "schema",
     "shine-config",
 )
@@ -70,11 +78,11 @@ def assemble(*arguments):
 @pytest.mark.parametrize("command", PLANNING + COMMANDS)
 def test_each_command_explains_itself(command, capsys):
     with pytest.raises(SystemExit) as end:
-        main([command, "--help"])
+        main([*command.split(), "--help"])
     assert end.value.code == 0
     printed = capsys.readouterr().out
     assert printed.startswith(f"usage: constellation {command} [-h]")
-    assert any(option in printed for option in ("--output", "--table", "--json"))
+    assert any(option in printed for option in ("--output", "--table", "--json", "--config"))
 
 
 def test_the_help_lists_all_commands(capsys):
@@ -83,7 +91,8 @@ def test_the_help_lists_all_commands(capsys):
     assert end.value.code == 0
     printed = capsys.readouterr().out
     assert all(
-        re.search(rf"^ +{command}\b", printed, re.MULTILINE) for command in PLANNING + COMMANDS
+        re.search(rf"^ +{command.split()[0]}\b", printed, re.MULTILINE)
+        for command in PLANNING + COMMANDS
     )
 
 

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from constellation.commands import (
     ReaderGone,
     catalogue,
+    lakehouse,
     planning,
     queries,
     say,
@@ -73,5 +74,6 @@ _COMMANDS = (
     | catalogue.COMMANDS
     | queries.COMMANDS
     | tracing.COMMANDS
+    | lakehouse.COMMANDS
     | settings.COMMANDS
 )

@@ -26,6 +26,7 @@ from pydantic import (
     model_validator,
 )
 
+from constellation.lakehouse.settings import IcebergConfig
 from constellation.shards import MERGE, Shard
 from shine.atomic import write_atomically
 from shine.errors import ConfigurationError, list_problems
@@ -205,6 +206,9 @@ class PipelineConfig(Section):
     gal: GalConfig = GalConfig()
     output: OutputConfig = OutputConfig()
     compute: ComputeConfig = ComputeConfig()
+    iceberg: IcebergConfig | None = Field(
+        None, description="publish the catalogue to these Iceberg tables at the end of each run"
+    )
     shard: str | None = Field(
         None,
         description="part of the survey to run, such as 3/60, given the quadrant index; "
@@ -229,16 +233,20 @@ def load_config(source: Path | str | Mapping[str, Any]) -> PipelineConfig:
     return validated(PipelineConfig, _read(source), source)
 
 
+def load_whole(source: str) -> PipelineConfig:
+    """Read the configuration from JSON text `{...}`, or from a pipeline YAML."""
+    if source.lstrip().startswith("{"):
+        return validated(PipelineConfig, _from_json(source, "configuration"), "configuration")
+    return load_config(source)
+
+
 def load_section(model: type[Model], name: str, source: str) -> Model:
     """Read one section: from JSON text `{...}`, or from the section `name` of a pipeline YAML.
 
     A section within another has a name such as data.exposures.
     """
     if source.lstrip().startswith("{"):
-        try:
-            return validated(model, json.loads(source), name)
-        except json.JSONDecodeError as error:
-            raise ConfigurationError(f"{name}: not valid JSON: {error}") from error
+        return validated(model, _from_json(source, name), name)
     return attrgetter(name)(load_config(source))
 
 
@@ -258,10 +266,7 @@ def write_shine_config(sections: str, path: Path) -> None:
     `ConfigurationError`.
     """
     if sections.lstrip().startswith("{"):
-        try:
-            content = json.loads(sections)
-        except json.JSONDecodeError as error:
-            raise ConfigurationError(f"sections: not valid JSON: {error}") from error
+        content = _from_json(sections, "sections")
     else:
         load_config(sections)
         whole = _read(sections)
@@ -272,6 +277,13 @@ def write_shine_config(sections: str, path: Path) -> None:
         )
     text = yaml.safe_dump(content, sort_keys=True)
     write_atomically(path, text.encode("utf-8"))
+
+
+def _from_json(text: str, name: str) -> Any:
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError as error:
+        raise ConfigurationError(f"{name}: not valid JSON: {error}") from error
 
 
 def _read(path: Path | str) -> Any:
