@@ -116,6 +116,16 @@ def test_the_text_tells_the_same_as_json(repository):
     assert text.rstrip().endswith("\n".join(content["commands"]))
 
 
+def test_the_snapshots_that_hold_the_row_are_named(repository):
+    assert "snapshots" not in repository.call("constellation", "trace", STEM)
+    repository.call("constellation", "publish")
+    printed = repository.call("constellation", "trace", STEM, "--json")
+    found = json.loads(printed)["snapshots"]
+    assert [entry["table"] for entry in found] == ["shine.sources", "shine.shear"]
+    listed = repository.call("constellation", "release", "list")
+    assert all(str(entry["snapshot_id"]) in listed for entry in found)
+
+
 def test_what_changed_since_is_told(repository):
     assert traced().warnings == ()
     frame = next(file.path for file in traced().files if "-DET-" in file.path)

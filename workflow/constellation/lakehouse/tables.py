@@ -81,6 +81,10 @@ class Lakehouse:
             where = f"Iceberg table {self.namespace}.{name}"
             raise InputError(explain(where, "none", "one", action)) from error
 
+    def holds(self, name: str) -> bool:
+        """Whether a table has been published."""
+        return self.catalog.table_exists((self.namespace, name))
+
     @property
     def both(self) -> dict[str, Table]:
         """Sources and shear, by name."""
