@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import NamedTuple, Self
 
 import numpy as np
+import scipy.signal
 from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
@@ -65,6 +66,17 @@ def adaptive_moments(stamps: NDArray) -> Floats:
         moving = moving[usable & (change > _PRECISION)]
     moments[moving] = np.nan
     return moments
+
+
+def sampled_twice(stamps: NDArray) -> NDArray:
+    """Stamps (n, 2 p - 1, 2 p - 1) with a sample between any two of stamps (n, p, p).
+
+    By Fourier interpolation. At VIS's own sampling the weight of a narrow PSF shrinks until it
+    sees the central pixel alone; here it does not.
+    """
+    for axis in (1, 2):
+        stamps = scipy.signal.resample(stamps, 2 * stamps.shape[axis], axis=axis)
+    return stamps[:, :-1, :-1]
 
 
 def psf_shapes(moments: Floats) -> PsfShapes:

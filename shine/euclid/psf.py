@@ -21,7 +21,7 @@ from numpy.typing import ArrayLike, NDArray
 from shine.errors import InputError, explain
 from shine.euclid.config import PsfConfig
 from shine.psf import convolve_pixel
-from shine.psf_moments import adaptive_moments
+from shine.psf_moments import adaptive_moments, sampled_twice
 from shine.super_resolution import SuperResolver
 
 Floats = NDArray[np.float64]
@@ -137,7 +137,10 @@ class PsfGrid:
         """
         nodes = self._around(x, y)
         moments = np.full((*nodes.shape, 2, 2), np.nan)
-        moments[nodes] = adaptive_moments(self.stamps[nodes]) / self.oversampling**2
+        stamps, factor = self.stamps[nodes], self.oversampling
+        if factor == 1:
+            stamps, factor = sampled_twice(stamps), 2
+        moments[nodes] = adaptive_moments(stamps) / factor**2
         found = np.zeros((len(x), 2, 2))
         for row, column, weight in self._corners(x, y):
             share = weight[:, None, None]
