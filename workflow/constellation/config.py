@@ -26,6 +26,7 @@ from pydantic import (
     model_validator,
 )
 
+from constellation.quality.settings import QualityConfig
 from constellation.shards import MERGE, Shard
 from shine.atomic import write_atomically
 from shine.errors import ConfigurationError, list_problems
@@ -205,6 +206,7 @@ class PipelineConfig(Section):
     gal: GalConfig = GalConfig()
     output: OutputConfig = OutputConfig()
     compute: ComputeConfig = ComputeConfig()
+    quality: QualityConfig = QualityConfig()
     shard: str | None = Field(
         None,
         description="part of the survey to run, such as 3/60, given the quadrant index; "
