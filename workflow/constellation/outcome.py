@@ -136,7 +136,7 @@ def describe_quality(results: Results) -> list[str]:
     return [
         "\nQuality checks that the catalogue failed:",
         *(f"  {line.removeprefix(FAILED_CHECK)}" for line in failed),
-        f"all checks: {results.path('quality/checks.txt')}, {results.path('quality/quality.png')}\n",
+        f"all checks: {results.path('quality/checks.txt')}\n",
     ]
 
 

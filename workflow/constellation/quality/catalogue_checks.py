@@ -25,9 +25,11 @@ from constellation.quality.sources import (
 )
 from constellation.quality.subtiles import SubTiles, name_of, names_of, pack, pack_cells
 from constellation.sphere import Floats, Integers
+from constellation.tiling import CORE_SIZE_ARCMIN
 from shine.errors import Status, SubtileFlag
 
 _LEAST_FOR_DENSITY = 5
+_LEAST_TAIL = 1e-300
 _LEAST_SHARE = 0.5  # of a cell's box that the tile must own, to tell its density
 
 
@@ -210,19 +212,28 @@ class CatalogueChecks:
 
     @cached_property
     def density_sigma(self) -> Floats:
-        """(n,) how far each sub-tile's number of galaxies is from the median density's, in sigma
-        of Poisson noise and `density_scatter`; NaN where its box is hardly its tile's.
+        """(n,) how improbable each sub-tile's number of galaxies is at the median density, in
+        sigma; NaN where its box is hardly its tile's.
+
+        Poisson numbers about a density that scatters by `density_scatter` with a gamma
+        distribution: the negative binomial distribution.
         """
         areas, count = self.areas_arcmin2, self.counts.n_boxed[self.place]
-        sides = self.plan.tiling.sub_tile_grid
-        known = areas > _LEAST_SHARE * (30.0 / sides[0]) * (30.0 / sides[1])
+        cell = np.prod([CORE_SIZE_ARCMIN / n for n in self.plan.tiling.sub_tile_grid])
+        known = areas > _LEAST_SHARE * cell
         if not known.any():
             return np.full(len(areas), np.nan)
         expected = np.median(count[known] / areas[known]) * areas
-        spread = np.sqrt(expected + (self.settings.density_scatter * expected) ** 2)
-        return np.where(
-            known & (spread > 0.0), (count - expected) / np.where(spread, spread, 1), np.nan
-        )
+        scatter = self.settings.density_scatter
+        if scatter:
+            shape = scatter**-2.0
+            numbers = stats.nbinom(shape, shape / (shape + expected))
+        else:
+            numbers = stats.poisson(expected)
+        high = count > expected
+        tail = np.where(high, numbers.sf(count - 1), numbers.cdf(count))
+        sigma = np.maximum(stats.norm.isf(np.maximum(tail, _LEAST_TAIL)), 0.0)
+        return np.where(known, np.where(high, sigma, -sigma), np.nan)
 
     def _source_density(self) -> Check:
         meaning = "sub-tiles whose density of galaxies is far from the median"

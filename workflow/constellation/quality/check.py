@@ -67,10 +67,10 @@ class Check:
 
     def line(self) -> str:
         """The check in one line."""
-        value = "" if self.value is None else f" {_number(self.value)}"
+        value = "" if self.value is None else f": {_number(self.value)}"
         error = "" if self.error is None else f" +- {_number(self.error)}"
-        limit = f", limit {self.limit}" if self.limit else ""
-        detail = f": {self.detail}" if self.detail else ""
+        limit = f" (limit: {self.limit})" if self.limit else ""
+        detail = f"; {self.detail}" if self.detail else ""
         return f"{self.name}: {self.meaning}{value}{error}{limit}{detail}"
 
 

@@ -75,7 +75,8 @@ def impossible_in_shear(table: pa.Table) -> Violations:
     yield "|g| >= 1", np.hypot(g1, g2) >= 1.0
     yield "error not positive", (e1 <= 0.0) | (e2 <= 0.0)
     with np.errstate(invalid="ignore"):
-        yield "covariance beyond the errors", np.abs(cross) > _UNIT * e1 * e2
+        most = _UNIT * e1 * e2
+        yield "covariance beyond the errors", (e1 > 0.0) & (e2 > 0.0) & (np.abs(cross) > most)
     yield "unknown STATUS", ~np.isin(integers(table, "STATUS"), [int(s) for s in Status])
     for name in ("N_SOURCES", "N_MODELLED", "N_QUADRANTS", "N_PIXELS"):
         yield f"{name} negative", integers(table, name, 0) < 0

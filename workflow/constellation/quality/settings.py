@@ -8,8 +8,7 @@ from pydantic import Field, NonNegativeFloat
 
 from shine.config import Strict
 
-# what a right catalogue cannot fail, whatever the sky: the catalogue is corrupt if it does
-Integrity = Literal[
+CheckName = Literal[
     "files",
     "planned",
     "duplicate_subtiles",
@@ -18,9 +17,6 @@ Integrity = Literal[
     "ranges",
     "positions",
     "source_counts",
-]
-# what the sky, the telescope or chance may bring about: a person must look
-Statistical = Literal[
     "failures",
     "convergence",
     "poor_fits",
@@ -37,10 +33,11 @@ Statistical = Literal[
     "pull_mean_2",
     "pull_rms",
 ]
-CheckName = Integrity | Statistical
 Fraction = Annotated[float, Field(ge=0, le=1)]
 
-CORRUPT: tuple[Integrity, ...] = (
+# What a right catalogue cannot fail, whatever the sky: it is corrupt if it does. The others fail by
+# what sky, telescope or chance bring about, and a person must look.
+CORRUPT: tuple[CheckName, ...] = (
     "files",
     "planned",
     "duplicate_subtiles",
@@ -74,8 +71,8 @@ class QualityConfig(Strict):
     )
     density_scatter: NonNegativeFloat = Field(
         0.3,
-        description="relative scatter of the source density between sub-tiles that clustering and "
-        "depth may cause, on top of Poisson noise",
+        description="relative scatter of the density of galaxies between sub-tiles that clustering "
+        "and depth may cause, on top of Poisson noise",
     )
     mean_shear: NonNegativeFloat = Field(
         1e-4, description="mean, tangential and cross shear so large are tolerated"

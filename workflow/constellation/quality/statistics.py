@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
-from scipy import stats
+from scipy import optimize, stats
 
 from constellation.quality.check import Check, Finding, Limit
 from constellation.quality.regression import Fit, ShearData, fit_shear
@@ -72,18 +72,27 @@ class ShearStatistics:
 
     @cached_property
     def outlier_sigma(self) -> Floats:
-        """How far each chosen sub-tile is from the robust centre, in sigma of two dimensions."""
-        weight = 1.0 / np.diagonal(self.data.covariance, axis1=1, axis2=2)
-        centre = [_median(self.data.shear[:, k], weight[:, k]) for k in range(2)]
-        distance2 = _chi2(self.data.shear - centre, self.data.covariance)
-        return np.sqrt(distance2 / max(1.0, np.median(distance2) / _MEDIAN_CHI2))
+        """How far each chosen sub-tile is from the median, in sigma of two dimensions: of its error
+        and of the scatter that makes half of them nearer than the median distance.
+        """
+        residual = self.data.shear - np.median(self.data.shear, axis=0)
+
+        def beyond(variance: float) -> float:
+            total = self.data.covariance + variance * np.eye(2)
+            return float(np.median(_chi2(residual, total))) - _MEDIAN_CHI2
+
+        most = float((residual**2).sum(axis=1).max())
+        variance = optimize.brentq(beyond, 0.0, most) if beyond(0.0) > 0.0 else 0.0
+        return np.sqrt(_chi2(residual, self.data.covariance + variance * np.eye(2)))
 
     @property
     def outlier_limit(self) -> float:
-        """What the farthest of the sub-tiles exceeds by chance with the probability of a false
-        alarm.
+        """What the farthest of n sub-tiles exceeds by chance with the probability of a false alarm.
+
+        A scatter from the median of n distances is as uncertain as one from n squares.
         """
-        return float(np.sqrt(stats.chi2.isf(self.settings.false_alarm / len(self.data), 2)))
+        n = len(self.data)
+        return float(np.sqrt(2.0 * stats.f.isf(self.settings.false_alarm / n, 2, n)))
 
     @cached_property
     def pulls(self) -> Floats:
@@ -214,12 +223,6 @@ def _with_constant(columns: Floats) -> Floats:
 
 def _chi2(residual: Floats, covariance: Floats) -> Floats:
     return np.einsum("ni,nij,nj->n", residual, np.linalg.inv(covariance), residual)
-
-
-def _median(values: Floats, weight: Floats) -> float:
-    order = np.argsort(values)
-    share = np.cumsum(weight[order])
-    return float(values[order][np.searchsorted(share, 0.5 * share[-1])])
 
 
 def _directions(subtiles: SubTiles, tiles: Tiles) -> tuple[Floats, Flags]:
