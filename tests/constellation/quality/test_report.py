@@ -13,7 +13,9 @@ from pyarrow import parquet
 
 from constellation.catalogue.schema import FAILURES
 from constellation.cli import main
-from constellation.quality.check import CHECKS, read_checks
+from constellation.quality import plots
+from constellation.quality.check import CHECKS, read_checks, to_table
+from constellation.quality.plots import plot_quality
 from constellation.quality.report import check_catalogue
 from constellation.quality.settings import CORRUPT, QualityConfig
 from shine.errors import SourceFlag, Status
@@ -289,3 +291,26 @@ def test_the_command_writes_table_text_and_figure_and_the_gate_refuses(sky, tmp_
         line.startswith("failed: ranges: values that cannot be: 1 (limit: 0); error")
         for line in told
     )
+
+
+@pytest.mark.parametrize("n", [0, 1])
+def test_a_figure_is_drawn_of_hardly_any_sub_tile(sky, tmp_path, n):
+    one = replace(sky, shear=sky.shear.slice(0, n), sources=sky.sources.slice(0, 30 * n))
+    quality = check_catalogue(one.publish(tmp_path / "catalogue"), sky.plan, SETTINGS)
+    plot_quality(quality, tmp_path / "figure.png")
+    assert (tmp_path / "figure.png").read_bytes().startswith(b"\x89PNG")
+    assert next(c for c in quality.checks if c.name == "planned").outcome == "failed"
+    assert to_table(quality.checks).num_rows == 23
+
+
+def test_a_figure_of_many_sub_tiles_shows_bins(sky, tmp_path, monkeypatch):
+    monkeypatch.setattr(plots, "MOST_POINTS", 10)
+    monkeypatch.setattr(plots, "BINS", 3)
+    quality = check_catalogue(sky.publish(tmp_path / "catalogue"), sky.plan, SETTINGS)
+    plot_quality(quality, tmp_path / "figure.png")
+    x, weight = np.arange(18.0), np.linspace(1.0, 2.0, 18)
+    middle, mean, error = plots._binned(x, 2.0 * x, weight)
+    share = weight[:6] ** -2.0
+    assert middle[0] == pytest.approx(np.average(x[:6], weights=share))
+    assert mean[0] == pytest.approx(2.0 * middle[0])
+    assert error[0] == pytest.approx(share.sum() ** -0.5)

@@ -197,13 +197,15 @@ class CatalogueChecks:
     def areas_arcmin2(self) -> Floats:
         """(n,) the part of each sub-tile's box that its tile owns; 0 for unknown tiles."""
         areas = np.zeros(len(self.subtiles.key))
-        tiles, member = np.unique(self.subtiles.tile, return_inverse=True)
-        order = np.argsort(member, kind="stable")
-        ends = np.cumsum(np.bincount(member, minlength=len(tiles)))
+        order = np.argsort(self.subtiles.tile, kind="stable")
+        tiles, first = np.unique(self.subtiles.tile[order], return_index=True)
         row, col = (
             self.catalogue.shear[name].to_numpy() for name in ("SUBTILE_ROW", "SUBTILE_COL")
         )
-        for tile_id, rows in zip(tiles, np.split(order, ends[:-1]), strict=True):
+        for tile_id, start, stop in zip(
+            tiles, first, np.append(first, len(order))[1:], strict=True
+        ):
+            rows = order[start:stop]
             if int(tile_id) in self.plan.by_tile:
                 of_tile = box_areas_arcmin2(self.plan.grid(int(tile_id)))
                 inside = (row[rows] < of_tile.shape[0]) & (col[rows] < of_tile.shape[1])

@@ -70,7 +70,8 @@ def _draw_leakage(axes: Axes, shear: ShearStatistics) -> None:
     axes.axhline(0.0, color="0.7", lw=1, zorder=0)
     axes.set(xlabel="PSF ellipticity of the sub-tile", ylabel=shear.of_what)
     axes.xaxis.set_major_locator(MaxNLocator(6))
-    axes.legend(fontsize=8)
+    _leave_room(axes)
+    axes.legend(fontsize=7, loc="upper center", ncols=3, columnspacing=1.0, handlelength=1.5)
 
 
 def _draw_pulls(axes: Axes, shear: ShearStatistics) -> None:
@@ -113,7 +114,7 @@ def _draw_outliers(axes: Axes, shear: ShearStatistics) -> None:
         _say(axes, "no sub-tile with shear")
         return
     distance = shear.outlier_sigma
-    reach = max(4.0, float(np.ceil(distance.max())))
+    reach = max(np.ceil(1.1 * shear.outlier_limit), float(np.ceil(distance.max())))
     bins = np.linspace(0.0, reach, round(4 * reach) + 1)
     axes.hist(distance, bins, color=FIRST, alpha=0.75, edgecolor="white")
     x = np.linspace(0.0, reach, 200)
@@ -121,6 +122,7 @@ def _draw_outliers(axes: Axes, shear: ShearStatistics) -> None:
     axes.plot(x, rayleigh, color=MODEL, lw=2, label="expected by chance")
     axes.axvline(shear.outlier_limit, color=LIMIT, ls="--", lw=1.5, label="limit")
     axes.set_ylabel("sub-tiles per bin")
+    axes.yaxis.set_major_locator(MaxNLocator(integer=True))
     axes.legend(fontsize=8)
 
 
@@ -138,6 +140,8 @@ def _draw_density(axes: Axes, quality: Quality) -> None:
     )
     middle = float(np.median(density))
     axes.axvline(middle, color=MODEL, lw=2, label=f"median {middle:.1f}")
+    axes.yaxis.set_major_locator(MaxNLocator(integer=True))
+    _leave_room(axes)
     axes.legend(fontsize=8)
 
 
@@ -161,6 +165,12 @@ def _draw_convergence(axes: Axes, shear: ShearStatistics) -> None:
     axes.set_xscale("log")
     axes.yaxis.set_major_locator(MaxNLocator(integer=True))
     axes.legend(fontsize=8)
+
+
+def _leave_room(axes: Axes) -> None:
+    """Above the data, for the legend."""
+    low, high = axes.get_ylim()
+    axes.set_ylim(low, high + 0.15 * (high - low))
 
 
 def _draw_normal(axes: Axes, bins: Floats, n: int) -> None:
