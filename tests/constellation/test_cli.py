@@ -33,6 +33,8 @@ COMMANDS = (
     "manifests",
     "assemble",
     "summary",
+    "quality",
+    "quality-gate",
     "schema",
     "shine-config",
 )
