@@ -7,9 +7,11 @@ from dataclasses import replace
 import numpy as np
 import pyarrow as pa
 import pytest
+from scipy import stats
 
 from constellation.catalogue.published import PublishedCatalogue
 from constellation.quality import sources as module
+from constellation.quality.catalogue_checks import count_sigma
 from constellation.quality.sources import (
     SourceReader,
     Truth,
@@ -102,6 +104,18 @@ def test_areas_are_those_that_random_points_find(tmp_path):
     np.testing.assert_allclose(areas, expected, rtol=0.025)
     np.testing.assert_allclose(areas[:, 1], 100.0, rtol=1e-4)
     assert areas[:, [0, 2]].max() < 97.0  # half an arcmin of ten is the neighbour's
+
+
+@pytest.mark.parametrize("scatter", [0.0, 0.3])
+def test_numbers_are_as_improbable_as_clustered_ones_drawn(scatter):
+    rng = np.random.default_rng(6)
+    for expected, observed in ((4.0, 0), (4.0, 9), (4.0, 12), (30.0, 14), (30.0, 48)):
+        density = rng.gamma(scatter**-2.0, scatter**2.0, 10**6) if scatter else 1.0
+        drawn = rng.poisson(expected * density, 10**6)
+        tail = (drawn >= observed).mean() if observed > expected else (drawn <= observed).mean()
+        sigma = count_sigma(np.array([observed]), np.array([expected]), scatter)[0]
+        assert np.sign(sigma) == np.sign(observed - expected)
+        assert abs(sigma) == pytest.approx(stats.norm.isf(tail), abs=0.03)
 
 
 def test_a_damaged_file_of_the_right_size_is_named(sky, tmp_path):

@@ -150,6 +150,9 @@ def test_the_weighted_mean_is_that_of_the_textbook(field):
     data = ShearData(scattered.shear, scattered.covariance, scattered.tile)
     fit = fit_shear(data, np.tile(np.eye(2), (len(data), 1, 1)))
     assert fit.scatter == pytest.approx(0.03, rel=0.25)
+    weight = np.linalg.inv(scattered.covariance + fit.scatter**2 * np.eye(2))
+    expected = np.linalg.solve(weight.sum(0), np.einsum("nij,nj->i", weight, scattered.shear))
+    np.testing.assert_allclose(fit.values, expected, rtol=1e-9)
     np.testing.assert_allclose(fit.error(0), 0.033 / np.sqrt(len(data)), rtol=0.2)
 
 

@@ -216,9 +216,6 @@ class CatalogueChecks:
     def density_sigma(self) -> Floats:
         """(n,) how improbable each sub-tile's number of galaxies is at the median density, in
         sigma; NaN where its box is hardly its tile's.
-
-        Poisson numbers about a density that scatters by `density_scatter` with a gamma
-        distribution: the negative binomial distribution.
         """
         areas, count = self.areas_arcmin2, self.counts.n_boxed[self.place]
         cell = np.prod([CORE_SIZE_ARCMIN / n for n in self.plan.tiling.sub_tile_grid])
@@ -226,16 +223,7 @@ class CatalogueChecks:
         if not known.any():
             return np.full(len(areas), np.nan)
         expected = np.median(count[known] / areas[known]) * areas
-        scatter = self.settings.density_scatter
-        if scatter:
-            shape = scatter**-2.0
-            numbers = stats.nbinom(shape, shape / (shape + expected))
-        else:
-            numbers = stats.poisson(expected)
-        high = count > expected
-        tail = np.where(high, numbers.sf(count - 1), numbers.cdf(count))
-        sigma = np.maximum(stats.norm.isf(np.maximum(tail, _LEAST_TAIL)), 0.0)
-        return np.where(known, np.where(high, sigma, -sigma), np.nan)
+        return np.where(known, count_sigma(count, expected, self.settings.density_scatter), np.nan)
 
     def _source_density(self) -> Check:
         meaning = "sub-tiles whose density of galaxies is far from the median"
@@ -256,6 +244,23 @@ class CatalogueChecks:
         detail = "; ".join([f"median {density:.1f} per arcmin2", *named])
         limit = Limit(f"0 beyond {reach:.2f} sigma", len(far) == 0)
         return Check.of("source_density", meaning, Finding(len(far), None, detail), limit)
+
+
+def count_sigma(count: Integers, expected: Floats, scatter: float) -> Floats:
+    """How far numbers (n,) are from those expected, in the sigma of as improbable a Gaussian.
+
+    Poisson numbers about densities that scatter by a part `scatter` with a gamma distribution:
+    together, the negative binomial distribution.
+    """
+    if scatter:
+        shape = scatter**-2.0
+        numbers = stats.nbinom(shape, shape / (shape + expected))
+    else:
+        numbers = stats.poisson(expected)
+    high = count > expected
+    tail = np.where(high, numbers.sf(count - 1), numbers.cdf(count))
+    sigma = np.maximum(stats.norm.isf(np.maximum(tail, _LEAST_TAIL)), 0.0)
+    return np.where(high, sigma, -sigma)
 
 
 def _share(n: int, of: int, detail: str) -> Finding:
