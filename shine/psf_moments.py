@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 Floats = NDArray[np.float64]
 
 FWHM_PER_SIGMA = 2.0 * np.sqrt(2.0 * np.log(2.0))
-_ITERATIONS, _PRECISION = 40, 1e-6
+_ITERATIONS, _PRECISION = 40, 1e-5  # samples²
 _FIRST_SIGMA = 1.5  # samples
 _LEAST_RATIO = 1e-4  # of the squared axes: below, it is no PSF that the weight follows
 
