@@ -11,6 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from shine.errors import Status
 from shine.provenance import Provenance
+from shine.psf_moments import PsfShapes
 from shine.result_schema import PARAMETERS
 
 
@@ -43,6 +44,9 @@ class ShearResult:
     chi2: float | None = None
     ellipticity_sigma: float | None = None
     ellipticity_sigma_err: float | None = None
+    psf_e1: float | None = None
+    psf_e2: float | None = None
+    psf_fwhm: float | None = None
 
 
 @dataclass(frozen=True)
@@ -75,6 +79,7 @@ class SourceResults:
     flags: ArrayLike
     blend: ArrayLike
     samples: SampleColumns | None = None
+    psf: PsfShapes | None = None
 
     @classmethod
     def empty(cls) -> SourceResults:

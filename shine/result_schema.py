@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from shine.errors import ResultError
 
-SCHEMA_VERSION = "4"
+SCHEMA_VERSION = "5"
 PARAMETERS = ("FLUX", "HALF_LIGHT_RADIUS", "E1", "E2", "OFFSET_U", "OFFSET_V")
 N_COVARIANCE = len(PARAMETERS) * (len(PARAMETERS) + 1) // 2
 
@@ -40,6 +40,17 @@ _PLACE = (
     Column("SUBTILE_ROW", pa.int8(), "", "row of the sub-tile, growing northwards"),
     Column("SUBTILE_COL", pa.int8(), "", "column, growing eastwards"),
 )
+
+
+def _psf(of_what: str) -> tuple[Column, ...]:
+    """Adaptive moments, of an elliptical Gaussian weight of the PSF's own shape."""
+    shape = f"ellipticity of the PSF, pixel included, {of_what}"
+    return (
+        Column("PSF_E1", pa.float32(), "", f"{shape}: east-west, as g1", True),
+        Column("PSF_E2", pa.float32(), "", f"{shape}: along u = v", True),
+        Column("PSF_FWHM", pa.float32(), "arcsec", f"its width {of_what}, of that Gaussian", True),
+    )
+
 
 SHEAR_COLUMNS = (
     *_PLACE,
@@ -73,6 +84,7 @@ SHEAR_COLUMNS = (
         True,
     ),
     Column("ELLIPTICITY_SIGMA_ERR", pa.float32(), "", "its standard deviation", True),
+    *_psf("mean over the core galaxies used"),
 )
 
 
@@ -111,6 +123,7 @@ SOURCE_COLUMNS = (
     Column("CHI2", pa.float32(), "", "chi-square of the pixels in its blend's stamps", True),
     Column("N_PIXELS", pa.int32(), "", "unmasked pixels in its blend's stamps"),
     Column("N_EXPOSURES", pa.int16(), "", "exposures that see it"),
+    *_psf("mean over the quadrants that see it"),
     Column("FLAGS", pa.int32(), "", "bits of shine.errors.SourceFlag"),
     Column("BLEND", pa.int32(), "", "sources of one number were fitted together", True),
     Column("EFFECTIVE_SAMPLES", pa.float32(), "", "effective number of its samples", True),

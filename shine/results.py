@@ -178,6 +178,8 @@ def _source_table(sources: SourceResults, shear: ShearResult) -> pa.Table:
     columns: dict[str, ArrayLike] = {"COVARIANCE": covariance[:, *np.triu_indices(n_parameters)]}
     for i, name in enumerate(PARAMETERS):
         columns |= {name: parameters[:, i], f"{name}_ERR": np.sqrt(variances[:, i])}
+    psf = np.full((3, n_sources), np.nan) if sources.psf is None else sources.psf
+    columns |= dict(zip(("PSF_E1", "PSF_E2", "PSF_FWHM"), psf, strict=True))
     arrays = _sample_arrays(sources.samples, n_sources)
     for column in SOURCE_COLUMNS:
         if column.name in arrays:

@@ -37,6 +37,7 @@ class QuadrantView:
     source_xy: np.ndarray  # (n, 2) pixel positions of all sources; of no meaning far outside
     jacobian: np.ndarray  # (v, 2, 2) d(u, v)/d(x, y), arcsec per pixel
     psf: np.ndarray  # (v, p, p) effective PSF (pixel included) at each blend
+    psf_moments: np.ndarray  # (v, 2, 2) its adaptive moments on the sky, arcsec²; may be NaN
     psf_oversampling: int  # PSF samples per pixel
     adu_per_ujy: float
     exposure: str
@@ -60,6 +61,8 @@ class SceneBuilder:
         self._weight: list[np.ndarray] = []
         self._n_pixels = 0
         self._seen_in: dict[str, np.ndarray] = {}
+        self._moments = np.zeros((len(sources.slots), 2, 2))
+        self._n_moments = np.zeros(len(sources.slots), int)
 
     def add_quadrant(
         self, image_adu: np.ndarray, weight: np.ndarray, view: QuadrantView
@@ -94,6 +97,9 @@ class SceneBuilder:
         self._n_pixels += n_new
         none = np.zeros(len(self._slots), bool)
         self._seen_in.setdefault(view.exposure, none)[view.blend[seen]] = True
+        known = seen & np.isfinite(view.psf_moments).all(axis=(1, 2))
+        self._moments[view.blend[known]] += view.psf_moments[known]
+        self._n_moments[view.blend[known]] += 1
         return place
 
     @property
@@ -101,6 +107,15 @@ class SceneBuilder:
         """(b,) exposures with a usable pixel of each blend."""
         none = np.zeros(len(self._slots), np.int16)
         return sum(self._seen_in.values(), start=none)
+
+    @property
+    def psf_moments(self) -> np.ndarray:
+        """(b, 2, 2) mean adaptive moments, arcsec², of the PSFs that a blend is fitted with.
+
+        NaN where no quadrant with a usable pixel of it has any.
+        """
+        count = self._n_moments[:, None, None]
+        return np.where(count > 0, self._moments / np.maximum(count, 1), np.nan)
 
     def build(self) -> Scene:
         """Put the parts together, padded to sizes that sub-tiles share; the builder ends empty."""

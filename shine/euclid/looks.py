@@ -59,13 +59,15 @@ class Looker:
             return seen(quadrant.weight, blends, None)
         blend_x, blend_y = blend_x[known], blend_y[known]
         grid = psf.modelled(settings.psf, quadrant.wcs.pixel_arcsec(), blend_x, blend_y)
+        jacobian = quadrant.wcs.jacobian(blend_x, blend_y)
         view = QuadrantView(
             blend=blends[known],
             x=blend_x,
             y=blend_y,
             source_xy=np.column_stack([x, y]),
-            jacobian=quadrant.wcs.jacobian(blend_x, blend_y),
+            jacobian=jacobian,
             psf=grid.at(blend_x, blend_y),
+            psf_moments=jacobian @ grid.moments_at(blend_x, blend_y) @ jacobian.mT,
             psf_oversampling=grid.oversampling,
             adu_per_ujy=quadrant.adu_per_ujy,
             exposure=quadrant.exposure,

@@ -18,6 +18,7 @@ from shine.euclid.catalog import Kind
 from shine.euclid.config import EuclidConfig
 from shine.euclid.scene import ExposureSet
 from shine.inference import warm_up
+from shine.psf_moments import psf_shapes
 from shine.result_records import SampleColumns, ShearResult, SourceResults
 
 logger = logging.getLogger(__name__)
@@ -139,6 +140,7 @@ def shear_result(exposures: ExposureSet, posterior: Posterior, method: str) -> S
     if posterior.estimate is not None:
         estimate = posterior.estimate
         chi2, n_pixels = chi2_total(exposures, estimate)
+        psf_e1, psf_e2, psf_fwhm = psf_shapes(exposures.psf_moments[exposures.used]).mean()
         row |= {
             "n_sources": int(exposures.used.sum()),
             "n_modelled": int((exposures.n_exposures > 0).sum()),
@@ -149,6 +151,9 @@ def shear_result(exposures: ExposureSet, posterior: Posterior, method: str) -> S
             "ellipticity_sigma_err": estimate.ellipticity_sigma_err,
             "g1": float(posterior.shear[0]),
             "g2": float(posterior.shear[1]),
+            "psf_e1": psf_e1,
+            "psf_e2": psf_e2,
+            "psf_fwhm": psf_fwhm,
         }
         if not posterior.flags & SubtileFlag.SINGULAR_CURVATURE:
             row |= {
@@ -188,6 +193,7 @@ def source_results(exposures: ExposureSet, posterior: Posterior) -> SourceResult
             np.ma.asarray(exposures.blends.blend[modelled]), np.ma.masked_all(n_dropped, np.int32)
         ),
         samples=_samples(posterior, modelled, n + n_dropped),
+        psf=psf_shapes(exposures.psf_moments[modelled]).padded(n_dropped),
     )
 
 

@@ -10,6 +10,7 @@ the centres of nine by nine cells.
 from __future__ import annotations
 
 import functools
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from itertools import product
 from typing import Self
@@ -20,6 +21,7 @@ from numpy.typing import ArrayLike, NDArray
 from shine.errors import InputError, explain
 from shine.euclid.config import PsfConfig
 from shine.psf import convolve_pixel
+from shine.psf_moments import adaptive_moments, sampled_twice
 from shine.super_resolution import SuperResolver
 
 Floats = NDArray[np.float64]
@@ -110,12 +112,9 @@ class PsfGrid:
 
     def knows(self, x: ArrayLike, y: ArrayLike) -> NDArray[np.bool_]:
         """Whether the PSF at 0-based pixel positions (n,) rests on usable stamps alone."""
-        columns, right = _bracket(self.x_nodes, np.atleast_1d(np.asarray(x, np.float64)))
-        rows, above = _bracket(self.y_nodes, np.atleast_1d(np.asarray(y, np.float64)))
-        known = np.ones(len(rows), bool)
-        for row, weight_y in ((rows, 1.0 - above), (rows + 1, above)):
-            for column, weight_x in ((columns, 1.0 - right), (columns + 1, right)):
-                known &= self.usable[row, column] | (weight_x * weight_y == 0.0)
+        known = np.ones(np.atleast_1d(x).shape, bool)
+        for row, column, weight in self._corners(x, y):
+            known &= self.usable[row, column] | (weight == 0.0)
         return known
 
     def at(self, x: ArrayLike, y: ArrayLike) -> NDArray[np.float32]:
@@ -124,14 +123,37 @@ class PsfGrid:
         Bilinear between the nodes, constant beyond the outer ones, not renormalised. Positions that
         are not finite raise ValueError.
         """
+        stamps = np.zeros((*np.atleast_1d(x).shape, *self.stamps.shape[2:]), np.float32)
+        for row, column, weight in self._corners(x, y):
+            stamps += weight.astype(np.float32)[:, None, None] * self.stamps[row, column]
+        return stamps
+
+    def moments_at(self, x: Floats, y: Floats) -> Floats:
+        """Adaptive moments (n, 2, 2) of the PSF there, along x and y, pixel².
+
+        Those of the nodes, bilinear between them as the stamps are: they differ from those of the
+        stamp there by the square of what the PSF changes from node to node. NaN where a stamp has
+        none.
+        """
+        nodes = self._around(x, y)
+        moments = np.full((*nodes.shape, 2, 2), np.nan)
+        stamps, factor = self.stamps[nodes], self.oversampling
+        if factor == 1:
+            stamps, factor = sampled_twice(stamps), 2
+        moments[nodes] = adaptive_moments(stamps) / factor**2
+        found = np.zeros((len(x), 2, 2))
+        for row, column, weight in self._corners(x, y):
+            share = weight[:, None, None]
+            found += np.where(share > 0.0, share * moments[row, column], 0.0)
+        return found
+
+    def _corners(self, x: ArrayLike, y: ArrayLike) -> Iterator[tuple[NDArray, NDArray, Floats]]:
+        """The four nodes around each position: rows, columns and weights, (n,) each."""
         columns, right = _bracket(self.x_nodes, np.atleast_1d(np.asarray(x, np.float64)))
         rows, above = _bracket(self.y_nodes, np.atleast_1d(np.asarray(y, np.float64)))
-        stamps = np.zeros((len(rows), *self.stamps.shape[2:]), np.float32)
         for row, weight_y in ((rows, 1.0 - above), (rows + 1, above)):
             for column, weight_x in ((columns, 1.0 - right), (columns + 1, right)):
-                weight = (weight_x * weight_y).astype(np.float32)
-                stamps += weight[:, None, None] * self.stamps[row, column]
-        return stamps
+                yield row, column, weight_x * weight_y
 
 
 @functools.lru_cache(maxsize=400)  # the quadrants of a tile in four exposures: 300 MB

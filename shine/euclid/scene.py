@@ -59,6 +59,7 @@ class ExposureSet:
     scene: Scene | None
     prior: SourcePrior | None
     n_exposures: np.ndarray  # (n,) exposures with a usable pixel of each source
+    psf_moments: np.ndarray  # (n, 2, 2) of the PSF on the sky, arcsec²; NaN where unknown
     n_quadrants_used: int
     digests: dict[str, str]  # quadrant -> digest of what was read
     left_out: dict[str, dict[str, int]]  # sources by cut, pixels of all quadrants by reason
@@ -135,9 +136,10 @@ class _Loader:
     def finish(self) -> ExposureSet:
         n = len(self._sources.object_id)
         self._sources.flags[self._without_psf] |= SourceFlag.BAD_PSF
-        seen = np.zeros(n, np.int16)
+        seen, psf_moments = np.zeros(n, np.int16), np.full((n, 2, 2), np.nan)
         if self._builder is not None:
             seen = self._builder.n_exposures[self._blends.blend]
+            psf_moments = self._builder.psf_moments[self._blends.blend]
         exposures = ExposureSet(
             manifest=self._manifest,
             sources=self._sources,
@@ -145,6 +147,7 @@ class _Loader:
             scene=None,
             prior=None,
             n_exposures=seen,
+            psf_moments=psf_moments,
             n_quadrants_used=self._n_used,
             digests=self._digests,
             left_out={"sources": self._sources.cuts, "pixels": dict(self._n_masked)},

@@ -45,6 +45,8 @@ COMMANDS = (
     "release rollback",
     "release repartition",
     "release expire",
+    "quality",
+    "quality-gate",
     "schema",
     "shine-config",
 )

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from constellation import outcome
 from constellation.outcome import (
     CLASSES,
     Results,
@@ -115,3 +116,29 @@ def test_in_s3_the_report_is_that_of_the_same_files_on_disk(log, s3, monkeypatch
         lines = report(there)
         assert len(lines) > 2
         assert lines == [line.replace(here.folder, there.folder) for line in report(here)]
+
+
+TABLE = """check   value  outcome
+ranges  3      failed
+
+1 of 2 checks failed, 1 of them in quality.stop_on
+failed: ranges: values that cannot be: 3 (limit: 0); E2 beyond
+"""
+
+
+def test_failed_quality_checks_are_told_at_the_end(tmp_path):
+    results = outcome.Results.of(tmp_path, None)
+    assert outcome.describe_failure(results, []) == []
+    (tmp_path / "quality").mkdir()
+    (tmp_path / "quality" / "checks.txt").write_text(TABLE)
+    told = outcome.describe_failure(results, [])
+    assert told[1] == "  ranges: values that cannot be: 3 (limit: 0); E2 beyond"
+    assert told[2] == f"all checks: {tmp_path}/quality/checks.txt\n"
+    (tmp_path / "quality" / "passed").touch()
+    assert outcome.describe_failure(results, []) == []  # it was something else that failed
+    (tmp_path / "summary").mkdir()
+    (tmp_path / "summary" / "summary.txt").write_text("summary")
+    assert told[1] in outcome.describe_success(results)
+    (tmp_path / "quality" / "checks.txt").write_text("none of 2 checks failed\n")
+    assert told[1] not in outcome.describe_success(results)
+    assert len(outcome.describe_success(results)) == 5

@@ -106,6 +106,7 @@ def build(
                 source_xy=position,
                 jacobian=np.broadcast_to(matrix, (b, 2, 2)),
                 psf=np.broadcast_to(stamp, (b, *stamp.shape)),
+                psf_moments=np.full((b, 2, 2), np.nan),
                 psf_oversampling=1,
                 adu_per_ujy=ADU_PER_UJY,
                 exposure=f"{k}",

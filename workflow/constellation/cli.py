@@ -12,6 +12,7 @@ from constellation.commands import (
     catalogue,
     lakehouse,
     planning,
+    quality,
     queries,
     say,
     settings,
@@ -75,5 +76,6 @@ _COMMANDS = (
     | queries.COMMANDS
     | tracing.COMMANDS
     | lakehouse.COMMANDS
+    | quality.COMMANDS
     | settings.COMMANDS
 )

@@ -27,6 +27,7 @@ from pydantic import (
 )
 
 from constellation.lakehouse.settings import IcebergConfig
+from constellation.quality.settings import QualityConfig
 from constellation.shards import MERGE, Shard
 from shine.atomic import write_atomically
 from shine.errors import ConfigurationError, list_problems
@@ -209,6 +210,7 @@ class PipelineConfig(Section):
     iceberg: IcebergConfig | None = Field(
         None, description="publish the catalogue to these Iceberg tables at the end of each run"
     )
+    quality: QualityConfig = QualityConfig()
     shard: str | None = Field(
         None,
         description="part of the survey to run, such as 3/60, given the quadrant index; "

@@ -25,6 +25,7 @@ CLASSES = {
     143: "terminated",
 }
 INTERRUPTED = "interrupted"
+FAILED_CHECK = "failed: "  # how the table of quality checks begins a line about one that failed
 _END_BYTES = 4096
 _EXIT = re.compile(r"exit status (\d+)")
 
@@ -80,7 +81,7 @@ class Results:
         # one listing of each folder instead of a question for each of the survey's sub-tiles
         return {
             entry.uri.removeprefix(f"{self.folder}/")
-            for folder in ("logs/subtiles", "subtiles", "summary")
+            for folder in ("logs/subtiles", "subtiles", "summary", "quality")
             for entry in s3.list_objects(self.path(f"{folder}/"))
         }
 
@@ -101,6 +102,7 @@ def describe_success(results: Results) -> list[str]:
         return []
     return [
         f"\n{results.read('summary/summary.txt')}",
+        *describe_quality(results),
         f"catalogue: {results.path('catalogue/shear.parquet')}",
         f"sources:   {results.path('catalogue/shear_sources.parquet')}",
         f"figure:    {results.path('summary/summary.png')}",
@@ -109,15 +111,32 @@ def describe_success(results: Results) -> list[str]:
 
 
 def describe_failure(results: Results, planned: Iterable[SubTile]) -> list[str]:
-    """The sub-tiles that were attempted and have no result; nothing if there are none."""
+    """The sub-tiles that were attempted and have no result, or else the quality checks that the
+    catalogue failed; nothing if there are none.
+    """
     failed = list_failures(planned, results)
     if not failed:
-        return []
+        return [] if results.exists("quality/passed") else describe_quality(results)
     lines = [f"  {line}" for line in failed]
     return [
         "\nSub-tiles without a result:",
         *lines,
         "The others are kept; run the same command again to continue.",
+    ]
+
+
+def describe_quality(results: Results) -> list[str]:
+    """The quality checks that failed, and where all of them are; nothing if none did."""
+    if not results.exists("quality/checks.txt"):
+        return []
+    text = results.read("quality/checks.txt")
+    failed = [line for line in text.splitlines() if line.startswith(FAILED_CHECK)]
+    if not failed:
+        return []
+    return [
+        "\nQuality checks that the catalogue failed:",
+        *(f"  {line.removeprefix(FAILED_CHECK)}" for line in failed),
+        f"all checks: {results.path('quality/checks.txt')}\n",
     ]
 
 

@@ -1,0 +1,1 @@
+"""Quality checks of a published catalogue: what they find, as a table and as a figure."""
