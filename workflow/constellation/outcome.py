@@ -102,7 +102,7 @@ def describe_success(results: Results) -> list[str]:
     return [
         f"\n{results.read('summary/summary.txt')}",
         f"catalogue: {results.path('catalogue/shear.parquet')}",
-        f"sources:   {results.path('catalogue/shear_sources.parquet')}",
+        f"sources:   {results.path('catalogue/sources')}",
         f"figure:    {results.path('summary/summary.png')}",
         f"times:     {results.path('measurements.parquet')}",
     ]

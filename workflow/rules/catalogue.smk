@@ -5,20 +5,21 @@ rule merged_catalogue:
     input:
         lambda wildcards: RUN.tile_catalogues(),
     output:
-        shear=RESULTS / "catalogue" / "shear.parquet",
-        sources=RESULTS / "catalogue" / "shear_sources.parquet",
+        **PUBLISHED,
     log:
         LOGS / "merged_catalogue.log",
     localrule: True
     conda:
         "../../environment.yml"
     params:
-        code=lambda wildcards: code_of("constellation.catalog_assembler"),
+        code=lambda wildcards: code_of("constellation.catalogue.publish"),
         tiling=TILING,
-        folder=lambda wildcards, output: Path(output.shear).parent,
         tiles=lambda wildcards, input: Path(input[0]).parent,
+        logs=LOGS / "subtiles",
+        folder=lambda wildcards, output: Path(output.receipt).with_suffix(""),
     message:
-        "Merging the tiles into one catalogue"
+        "Publishing the catalogue of all tiles"
     shell:
-        "constellation assemble --tiling {params.tiling:q} --input {params.tiles:q}"
-        " --output {params.folder:q} > {log:q} 2>&1"
+        "constellation publish --tiling {params.tiling:q} --tiles {params.tiles:q}"
+        " --logs {params.logs:q} --receipt {output.receipt:q} --output {params.folder:q}"
+        " > {log:q} 2>&1"
