@@ -11,7 +11,9 @@ if workflow.is_main_process:
         output:
             RUN.tile_catalogues(),
         log:
-            LOGS / "tiles.log" if RUN.is_whole else LOGS / "tiles" / f"{RUN.shard.number}.log",
+            LOGS / "tiles.log"
+            if RUN.is_whole
+            else LOGS / "tiles" / f"{RUN.shard.number}.log",
         localrule: True
         conda:
             "../../environment.yml"
