@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+
 import numpy as np
 import pytest
 from pyarrow import parquet
@@ -74,6 +76,14 @@ def test_a_second_run_does_nothing(project):
     before = project.files("results")
     assert "Nothing to be done" in project.run()
     assert project.files("results") == before
+
+
+def test_a_catalogue_that_was_removed_is_published_again(project):
+    before = project.catalogue()
+    shutil.rmtree(project.folder / "results" / "catalogue")
+    counts = rule_counts(project.run())
+    assert counts == {"merged_catalogue": 1, "summary": 1, "all": 1, "total": 3}
+    assert project.catalogue() == before
 
 
 def test_a_dry_run_prints_the_plan_and_writes_nothing(checkout, tmp_path):

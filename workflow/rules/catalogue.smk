@@ -1,5 +1,10 @@
 # Tiles to one catalogue, each sub-tile exactly once.
 
+# a receipt is worth nothing when somebody has removed the catalogue
+if "folder" not in CATALOGUE and workflow.is_main_process:
+    if not (RESULTS / "catalogue" / "files.parquet").exists():
+        CATALOGUE["receipt"].unlink(missing_ok=True)
+
 
 rule merged_catalogue:
     input:
