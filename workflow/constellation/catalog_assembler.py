@@ -25,7 +25,7 @@ def assemble(run: Run, allow_failed: bool = False) -> Iterator[str]:
     Raises `InputError` as `assemble_tiles` and `publish` do.
     """
     folders = Folders.of(run.results)
-    processes = min(len(os.sched_getaffinity(0)), _MOST_PROCESSES)
+    processes = min(os.cpu_count() or 1, _MOST_PROCESSES)
     made = assemble_tiles(run.plan, folders, processes, allow_failed)
     yield from describe_tiles(made, folders)
     if run.shard is None:

@@ -9,7 +9,6 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from fcntl import LOCK_EX, flock
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +19,7 @@ from tqdm import tqdm
 
 from constellation.catalogue.each_once import EachOnce
 from constellation.catalogue.failures import list_failures
-from constellation.catalogue.links import beside, link_or_copy, repair, replace_folder
+from constellation.catalogue.links import alone_in, beside, link_or_copy, repair, replace_folder
 from constellation.catalogue.metadata import check_metadata, merge_metadata, text_of
 from constellation.catalogue.schema import EDITION, FILES, KEY, SHEAR, SOURCES
 from constellation.catalogue.tile import SOURCES_DIGEST, sorted_by_place, table_bytes
@@ -78,8 +77,7 @@ def publish(plan: Plan, tiles: Path, target: Target) -> dict[str, Any]:
     """
     folder = target.folder
     folder.parent.mkdir(parents=True, exist_ok=True)
-    with folder.with_name(f".{folder.name}.lock").open("w") as lock:
-        flock(lock, LOCK_EX)  # one publication at a time
+    with alone_in(folder.parent):  # one publication at a time
         repair(folder)
         new = beside(folder)
         try:
