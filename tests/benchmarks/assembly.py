@@ -171,7 +171,7 @@ def assemble(what: str, config: Path) -> Cost:
     """Run the command in a process of its own; raises `CalledProcessError`."""
     command = [sys.executable, "-c", SCRIPT, "assemble", "--config", str(config)]
     begin = time.perf_counter()
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as process:
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
         peak = _Peak(process.pid)
         process.stdout.read()
         _, status, usage = os.wait4(process.pid, 0)

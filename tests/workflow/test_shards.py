@@ -32,10 +32,19 @@ def test_shards_side_by_side_make_the_catalogue_of_the_whole(checkout, finished,
 
 
 def test_what_the_whole_run_made_is_left_as_it_is(project):
-    before = project.files("results")
+    def contents():
+        found = project.files("results").items()
+        return {name: text for name, (_, text) in found if "/logs/" not in name}
+
+    before = contents()
+    for number, part in enumerate(SHARDS, start=1):
+        assert rule_counts(project.run(*part)) == {"tiles": 1, "all": 1, "total": 2}
+        told = (project.folder / f"results/logs/tiles/{number}.log").read_text()
+        assert "tiles: 1 tiles, 0 of them made anew" in told
+    assert rule_counts(project.run(*MERGE)) == {"merged_catalogue": 1, "all": 1, "total": 2}
     for part in (*SHARDS, MERGE):
         assert "Nothing to be done" in project.run(*part)
-    assert project.files("results") == before
+    assert contents() == before
 
 
 def test_a_failed_sub_tile_of_a_shard_is_run_again_alone(project):

@@ -20,9 +20,13 @@ from shine.errors import Status
 from shine.provenance import digest
 
 SOURCES_DIGEST = "sources_sha256"  # in the metadata of a tile's shear: that of its sources' file
-ROW_GROUP = 16_384  # rows; about what a sub-tile pair of a survey holds, 10 MB with samples
+ROW_GROUP = 16_384  # rows, some 10 MB with their samples: a survey's tile has two groups
 
 _FEW_VALUES = ["TILE_ID", "SUBTILE_ROW", "SUBTILE_COL", "KIND", "N_EXPOSURES", "FLAGS"]
+# of noise, the differences need fewer bits than zstd finds in whole numbers of four bytes
+_SAMPLES = {
+    f"{name}.list.element": "DELTA_BINARY_PACKED" for name in ("SHAPE_SAMPLES", "SAMPLE_LOG_WEIGHT")
+}
 _STATISTICS = [field.name for field in SOURCES if not pa.types.is_nested(field.type)]
 _LAST = np.iinfo(np.int64).max
 
@@ -81,7 +85,8 @@ def table_bytes(table: pa.Table) -> bytes:
 def sources_bytes(table: pa.Table) -> bytes:
     """A table of sources as Parquet: numbers that hardly repeat, most of them noise."""
     sink = pa.BufferOutputStream()
-    _write(table, sink, use_dictionary=_FEW_VALUES, write_statistics=_STATISTICS)
+    options = {"write_statistics": _STATISTICS, "column_encoding": _SAMPLES}
+    _write(table, sink, use_dictionary=_FEW_VALUES, **options)
     return sink.getvalue().to_pybytes()
 
 
