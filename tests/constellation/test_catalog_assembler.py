@@ -201,6 +201,16 @@ def test_only_the_tile_of_a_changed_result_is_made_anew(run):
     assert 1112 not in run.published.sources()["OBJECT_ID"].to_pylist()
 
 
+def test_a_result_of_the_same_size_is_a_change_too(run):
+    paths = run.write(SECOND, Result(SECOND)), run.subtiles(11) / f"{SECOND.stem}_sources.parquet"
+    run.assemble()
+    before = [path.stat().st_size for path in paths]
+    run.write(SECOND, Result(SECOND, provenance={"git_commit": "facade"}))
+    assert [path.stat().st_size for path in paths] == before
+    assert "1 of them made anew" in run.assemble()[0]
+    assert "facade" in run.published.shear["GIT_COMMIT"].to_pylist()
+
+
 def test_tiles_are_added_and_left_out_with_the_plan(run):
     run.assemble()
     before = run.inodes("catalogue/sources")
