@@ -6,6 +6,7 @@ tests/test_repository.py fails when the file is not what this script would write
 from collections.abc import Iterable
 from pathlib import Path
 
+from constellation.catalogue.schema import FAILURES, FILES, HEALPIX, ORIGIN
 from shine.errors import SourceFlag, Status, SubtileFlag
 from shine.result_schema import CONVENTIONS, SCHEMA_VERSION, SHEAR_COLUMNS, SOURCE_COLUMNS
 
@@ -13,8 +14,9 @@ TARGET = Path(__file__).with_name("data-model.md")
 
 HEAD = f"""# Data model
 
-Two Parquet files for each sub-tile, merged into one of each for a survey. Schema version
-{SCHEMA_VERSION}. Generated from the code by `python docs/write_data_model.py`.
+Two Parquet files for each sub-tile, merged into a catalogue for a survey, which has the same
+columns and some more. Schema version {SCHEMA_VERSION}. Generated from the code by
+`python docs/write_data_model.py`.
 
 Bad input is flagged where it is, and never becomes a NaN or a silent zero of the shear.
 
@@ -25,6 +27,14 @@ and seed that it depends on, and under `left_out` how many sources each cut took
 were masked and why; those of every column its unit and a line of description. What differs
 from run to run (times, memory, host, the solver's history) is in `.run.json` beside them.
 """
+
+COLUMNS_HEAD = ("column", "type", "unit", "may be null", "meaning")
+CATALOGUE = (
+    ("Catalogue: `shear.parquet`, one row per sub-tile: all of the above, and", [HEALPIX, *ORIGIN]),
+    ("Catalogue: `sources/*.parquet`, one file per tile: all of the above, and", [HEALPIX]),
+    ("Catalogue: `files.parquet`, one row per file of sources", FILES),
+    ("Catalogue: `failures.parquet`, one row per sub-tile without a result", FAILURES),
+)
 
 # input, and what happens with it
 BAD_INPUT = (
@@ -63,7 +73,19 @@ def data_model() -> str:
             (c.name, str(c.type), c.unit, "yes" if c.nullable else "no", c.description)
             for c in columns
         ]
-        parts.append(_section(title, ("column", "type", "unit", "may be null", "meaning"), rows))
+        parts.append(_section(title, COLUMNS_HEAD, rows))
+    for title, fields in CATALOGUE:
+        rows = [
+            (
+                field.name,
+                str(field.type),
+                field.metadata[b"unit"].decode(),
+                "yes" if field.nullable else "no",
+                field.metadata[b"description"].decode(),
+            )
+            for field in fields
+        ]
+        parts.append(_section(title, COLUMNS_HEAD, rows))
     status = [(str(int(s)), s.name, s.meaning) for s in Status]
     parts.append(_section("STATUS of the shear row", ("value", "name", "meaning"), status))
     for title, flags in (("shear row", SubtileFlag), ("source rows", SourceFlag)):

@@ -1,6 +1,6 @@
 """Shear again from the samples of a catalogue: other regions, other priors, no pixels.
 
-shear = shine.reinfer("results/catalogue_sources.parquet")
+shear = shine.reinfer("results/catalogue/sources")
 by_region = shine.reinfer(table, groups=healpix_index)
 """
 
@@ -29,16 +29,16 @@ def reinfer(
 ) -> ShearPosterior | dict[Hashable, ShearPosterior]:
     """The shear of the galaxies in source files of `method: marginal`, or of groups of them.
 
-    `samples` are source files or tables (all rows of any number of sub-tiles; rows without samples
-    are left out), `prior` what is believed of the shear and the population, and `groups` one label
-    per row: with it the answer is a posterior for each label. Galaxies of one blend that are in
-    one group share their samples; where a blend is divided between groups, each group takes the
-    blend's samples for its own members.
+    `samples` are source files, folders of them or tables (all rows of any number of sub-tiles; rows
+    without samples are left out), `prior` what is believed of the shear and the population, and
+    `groups` one label per row: with it the answer is a posterior for each label. Galaxies of one
+    blend that are in one group share their samples; where a blend is divided between groups, each
+    group takes the blend's samples for its own members.
 
-    Raises `InputError` if a file is no source file, or nothing in it has samples.
+    Raises `InputError` if a file is no source file, a folder holds none, or nothing has samples.
     """
-    tables = [samples] if isinstance(samples, str | Path | pa.Table) else list(samples)
-    table = pa.concat_tables([_read(table) for table in tables])
+    given = [samples] if isinstance(samples, str | Path | pa.Table) else list(samples)
+    table = pa.concat_tables([_read(table) for one in given for table in _files_of(one)])
     has = np.asarray(pa.compute.is_valid(table["SAMPLE_LOG_WEIGHT"]))
     if groups is not None and len(groups) != len(has):
         raise ValueError(f"groups has {len(groups)} labels for {len(has)} rows: give one per row")
@@ -56,18 +56,36 @@ def reinfer(
     }
 
 
+def _files_of(table: Table) -> list[Table]:
+    """The Parquet files of a folder in the order of their names; anything else as it is."""
+    if isinstance(table, pa.Table) or not Path(table).is_dir():
+        return [table]
+    paths = [path for path in sorted(Path(table).glob("*.parquet")) if path.name[0] != "."]
+    if not paths:
+        action = "Check the path."
+        raise InputError(explain(table, "no Parquet file", "source files", action))
+    return paths
+
+
 def _read(table: Table) -> pa.Table:
     where = "table" if isinstance(table, pa.Table) else table
     try:
-        found = table if isinstance(table, pa.Table) else pq.read_table(table, use_threads=False)
+        found = table if isinstance(table, pa.Table) else _read_columns(table)
     except (OSError, pa.ArrowException) as error:
         problem = " ".join(str(error).split())
         raise InputError(explain(where, problem, "a source file", "Check the path.")) from error
     absent = [name for name in _COLUMNS if name not in found.column_names]
     if absent:
-        action = "Give the _sources.parquet files or the merged source catalogue."
+        action = "Give the _sources.parquet files, or the folder sources of the catalogue."
         raise InputError(explain(where, f"no column {', '.join(absent)}", "a source file", action))
     return found.select(_COLUMNS).replace_schema_metadata()
+
+
+def _read_columns(path: str | Path) -> pa.Table:
+    """The needed columns of a file, as far as it has them."""
+    file = pq.ParquetFile(path, pre_buffer=False)
+    names = [name for name in _COLUMNS if name in file.schema_arrow.names]
+    return file.read(columns=names, use_threads=False)
 
 
 def _shape_samples(table: pa.Table) -> ShapeSamples:

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 
-from constellation.catalog_assembler import Catalogue, assemble_tile
-from constellation.plan import SubTile
+from constellation.catalogue.subtile_results import PlannedTile
+from constellation.plan import Plan, SubTile
 from shine.errors import Status
 from shine.euclid.catalog import Kind
 from shine.provenance import Provenance
 from shine.result_records import RunRecord, ShearResult, SourceResults
-from shine.results import write_results
+from shine.results import read_shear, read_sources, write_results
 
 SHEAR = {"g1": 0.03, "g2": -0.02, "g1_err": 0.01, "g2_err": 0.02, "g1g2_cov": 1e-5}
 MEASUREMENTS = {
@@ -31,12 +32,17 @@ MEASUREMENTS = {
 
 @dataclass(frozen=True)
 class Result:
-    """What one sub-tile's files say; `kinds` of its sources, by their ids."""
+    """What one sub-tile's files say; `kinds` of its sources, by their ids.
+
+    `middle` is the RA and DEC of the sub-tile, degrees, and `radec` those of all its sources.
+    """
 
     subtile: SubTile
     kinds: dict[int, Kind] = field(default_factory=dict)
     shear: dict[str, Any] = field(default_factory=lambda: SHEAR | {"status": Status.OK})
     provenance: dict[str, Any] = field(default_factory=dict)
+    middle: tuple[float, float] | None = None
+    radec: tuple[float, float] = (57.0, -51.0)
 
     @classmethod
     def without_shear(cls, subtile: SubTile, status: Status) -> Result:
@@ -53,12 +59,14 @@ class Result:
             "input_hashes": {"manifest": "1"},
             "seed": 0,
         }
+        place = (57.0 + 0.1 * self.subtile.col, -51.0 + 0.1 * self.subtile.row)
+        ra_deg, dec_deg = self.middle or place
         shear = ShearResult(
             tile_id=self.subtile.tile_id,
             subtile_row=self.subtile.row,
             subtile_col=self.subtile.col,
-            ra_deg=57.0 + 0.1 * self.subtile.col,
-            dec_deg=-51.0 + 0.1 * self.subtile.row,
+            ra_deg=ra_deg,
+            dec_deg=dec_deg,
             method="map",
             n_sources=sum(kind is Kind.GALAXY for kind in self.kinds.values()),
             **self.shear,
@@ -74,8 +82,8 @@ class Result:
             return SourceResults.empty()
         return SourceResults(
             object_id=np.array(list(self.kinds)),
-            ra_deg=np.full(n, 57.0),
-            dec_deg=np.full(n, -51.0),
+            ra_deg=np.full(n, self.radec[0]),
+            dec_deg=np.full(n, self.radec[1]),
             kind=np.array([int(kind) for kind in self.kinds.values()]),
             parameters=np.ones((n, 6)),
             covariance=np.tile(np.eye(6), (n, 1, 1)),
@@ -87,10 +95,23 @@ class Result:
         )
 
 
-def tile_catalogue(results: Sequence[Result], folder: Path) -> Catalogue:
-    """Write results of one tile into `{folder}/{tile}` and assemble them."""
-    subtiles = [result.subtile for result in results]
-    folder /= str(subtiles[0].tile_id)
-    for result in results:
-        result.write(folder)
-    return assemble_tile(subtiles, folder, folder / "logs")
+@dataclass(frozen=True)
+class Rows:
+    """The rows of several results, with shine's own columns."""
+
+    shear: pa.Table
+    sources: pa.Table
+
+
+def tile_catalogue(results: Sequence[Result], folder: Path) -> Rows:
+    """Write results into `{folder}/{tile}` and put their rows together, in the given order."""
+    paths = [result.write(folder / str(result.subtile.tile_id)) for result in results]
+    shear = [read_shear(path) for path in paths]
+    sources = [read_sources(path.with_name(f"{path.stem}_sources.parquet")) for path in paths]
+    return Rows(*(pa.concat_tables(tables) for tables in (shear, sources)))
+
+
+def place(plan: Plan, result: Result) -> Result:
+    """The result where the plan has its sub-tile."""
+    tile = PlannedTile.of(plan, result.subtile.tile_id)
+    return replace(result, middle=tile.middles[result.subtile])

@@ -21,7 +21,7 @@ from shine.errors import Status
 from shine.euclid.catalog import Kind
 from shine.manifest import read_manifest
 
-from .fake_results import Result
+from .fake_results import Result, place
 from .fake_survey import exposure_name, positions, write_catalogue, write_exposure
 
 ROOT = Path(__file__).parents[2]
@@ -32,6 +32,8 @@ COMMANDS = (
     "index",
     "manifests",
     "assemble",
+    "assemble-tiles",
+    "merge-tiles",
     "summary",
     "cone",
     "export",
@@ -71,10 +73,6 @@ def make_manifests(*arguments):
     catalogues = [str(path) for path in Path("data/MER").iterdir()]
     places = ["--index", "index.parquet", "--catalogues", *catalogues, "--output", "manifests/11"]
     return main(["manifests", "--tiling", "config.yaml", "--tile", "11", *places, *arguments])
-
-
-def assemble(*arguments):
-    return main(["assemble", "--tiling", json.dumps(TILING), *arguments])
 
 
 @pytest.mark.parametrize("command", PLANNING + COMMANDS)
@@ -173,21 +171,25 @@ def test_manifests_of_an_earlier_grid_do_no_harm(folder):
 def test_results_become_a_catalogue_and_a_summary(folder, capsys):
     plan = Plan.from_config(TilingConfig(**TILING))
     first, *others = plan.subtiles
-    Result(first, {1: Kind.GALAXY}).write(Path("subtiles/11"))
+    place(plan, Result(first, {1: Kind.GALAXY})).write(Path("subtiles/11"))
     for subtile in others:
-        Result.without_shear(subtile, Status.NO_SOURCES).write(Path(f"subtiles/{subtile.tile_id}"))
-    for tile in plan.by_tile:
-        places = ["--input", f"subtiles/{tile}", "--logs", "logs", "--output", "tiles"]
-        assert assemble("--tile", str(tile), *places) == 0
-    assert assemble("--input", "tiles", "--output", "catalogue", "--name", "all") == 0
+        empty = place(plan, Result.without_shear(subtile, Status.NO_SOURCES))
+        empty.write(Path(f"subtiles/{subtile.tile_id}"))
+    tiling = ["--tiling", json.dumps(TILING), "--logs", "logs"]
+    places = ["--subtiles", "subtiles", "--kept", "kept", "--output", "tiles"]
+    assert main(["assemble-tiles", *tiling, "--shard", "1/2", *places]) == 0
+    assert "tiles: 1 tiles, 1 of them made anew" in capsys.readouterr().out
+    assert main(["assemble-tiles", *tiling, *places]) == 0
+    places = ["--tiles", "tiles", "--receipt", "all.json", "--output", "all"]
+    assert main(["merge-tiles", *tiling, *places]) == 0
     printed = capsys.readouterr().out
     assert "12_0_1: NO_SOURCES, no usable galaxy in the core area" in printed
-    assert "catalogue/all.parquet: 4 sub-tiles\ncatalogue/all_sources.parquet: 1 sources" in printed
+    assert "tiles: 2 tiles, 1 of them made anew\nall: 4 sub-tiles, 1 sources" in printed
+    assert json.loads(Path("all.json").read_text())["sub_tiles"] == 4
 
     truth = pa.table({"OBJECT_ID": [1], "G1": [0.03], "G2": [0.0]})
     parquet.write_table(truth, "truth.parquet")
-    inputs = ["--shear", "catalogue/all.parquet", "--sources", "catalogue/all_sources.parquet"]
-    inputs += ["--truth", "truth.parquet"]
+    inputs = ["--catalogue", "all", "--truth", "truth.parquet"]
     assert main(["summary", *inputs, "--table", "t.txt", "--figure", "f.png"]) == 0
     assert "3 of 4 sub-tiles have no converged shear" in Path("t.txt").read_text()
     assert Path("f.png").read_bytes().startswith(b"\x89PNG")
@@ -198,25 +200,28 @@ def test_a_tile_that_is_not_planned_is_refused(folder, capsys, tile):
     area = {"ra": 10.0, "dec": 0.0, "width_arcmin": 30.0, "height_arcmin": 30.0}
     tiling = json.dumps(TILING | {"area": area})
     assert make_manifests("--tiling", tiling, "--tile", tile) == 3
-    places = ["--tiling", tiling, "--tile", tile, "--input", "x", "--output", "y"]
-    assert main(["assemble", *places]) == 3
-    assert capsys.readouterr().err.count(f"tile {tile}: no sub-tile of it is planned") == 2
+    assert f"tile {tile}: no sub-tile of it is planned" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
     ("command", "status", "message"),
     [
         ("index --survey nowhere --output y", 3, "nowhere: found no such folder"),
-        ("assemble --tiling nowhere.yaml --input x --output y", 2, "cannot read the configuration"),
-        ("assemble --tiling config.yaml --input x --output y", 3, "x/11.parquet: found no read"),
-        ('assemble --tiling {"grid":1} --input x --output y', 2, "tiling: tiles: required key is"),
+        ("assemble --config nowhere.yaml", 2, "cannot read the configuration"),
+        ("assemble --config config.yaml", 3, "no result for 4 of 4 planned sub-tiles: 11_0_0 (log"),
+        ("publish --tiling config.yaml --tiles x --logs x --receipt z --output y", 3, "x/11.parq"),
+        (
+            'publish --tiling {"grid":1} --tiles x --logs x --receipt z --output y',
+            2,
+            "required key",
+        ),
         ('shine-config --sections {"gla":{}} --output y', 2, "['gla'], expected inference and gal"),
         ("mock-survey --config tiles.csv --output y", 2, "tiles.csv: expected a mapping"),
-        ("summary --shear x --sources x --table y --figure y", 3, "x: found no readable"),
+        ("summary --catalogue x --table y --figure y", 3, "x/shear.parquet: found no readable"),
     ],
 )
 def test_the_exit_status_is_that_of_the_error(folder, capsys, command, status, message):
     assert main(command.split()) == status
     error = capsys.readouterr().err
-    assert error.startswith("error: ") and message in error
+    assert "error: " in error and message in error
     assert not Path("y").exists()

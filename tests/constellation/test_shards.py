@@ -2,22 +2,15 @@
 
 from __future__ import annotations
 
-import json
-from pathlib import Path
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from constellation.catalog_assembler import check_complete, merge_tiles
 from constellation.config import TilingConfig, load_config
-from constellation.plan import Plan, SubTile
+from constellation.plan import Plan
 from constellation.run_layout import Run
 from constellation.shards import Shard
 from shine.errors import ConfigurationError, InputError
-from shine.euclid.catalog import Kind
-
-from .fake_results import Result, tile_catalogue
 
 TILES = [(12, 10.5, 0.0), (11, 10.0, 0.0), (13, 50.0, 0.0), (14, 11.0, 0.0)]
 NEAR_11 = {"ra": 10.25, "dec": 0.0, "width_arcmin": 60.0, "height_arcmin": 30.0}
@@ -82,32 +75,3 @@ def test_what_a_run_makes_and_looks_at_follows_from_the_shard(tiling):
     assert (merging.is_whole, merging.merges_only, merging.shard) == (False, True, None)
     assert merging.plan.tile_ids == [11, 12, 13, 14]
     assert merging.survey.exposures == []  # nobody looks for the folder
-
-
-def test_a_merge_holds_the_planned_sub_tiles_and_no_others(tmp_path, tiling):
-    for tile in (11, 12):
-        results = [Result(SubTile(tile, 0, col), {100 * tile + col: Kind.GALAXY}) for col in (0, 1)]
-        tile_catalogue(results, tmp_path).write(tmp_path / "tiles", str(tile))
-    folder: Path = tmp_path / "tiles"
-    merged = merge_tiles([11, 12], folder)
-    planned = Plan.from_config(tiling).subtiles[:4]
-    check_complete(merged, planned, folder)
-    with pytest.raises(InputError, match=r"1 sub-tiles missing, 0 that are not.*no 13_0_0"):
-        check_complete(merged, [*planned, SubTile(13, 0, 0)], folder)
-    with pytest.raises(InputError, match=r"0 sub-tiles missing, 1 that are not.*also 12_0_1"):
-        check_complete(merged, planned[:3], folder)
-
-
-def test_the_command_that_merges_refuses_an_incomplete_tile(tmp_path, tiling, capsys):
-    from constellation.cli import main
-
-    for tile, columns in ((11, 2), (12, 1), (13, 2), (14, 2)):
-        results = [
-            Result(SubTile(tile, 0, col), {100 * tile + col: Kind.GALAXY}) for col in range(columns)
-        ]
-        tile_catalogue(results, tmp_path).write(tmp_path / "tiles", str(tile))
-    planned = json.dumps({"tiles": str(tiling.tiles), "sub_tile_grid": [1, 2]})
-    places = ["--input", str(tmp_path / "tiles"), "--output", str(tmp_path / "catalogue")]
-    assert main(["assemble", "--tiling", planned, *places]) == 3
-    assert "1 sub-tiles missing, 0 that are not planned (no 12_0_1)" in capsys.readouterr().err
-    assert not (tmp_path / "catalogue").exists()

@@ -15,7 +15,8 @@ import yaml
 from matplotlib import image
 
 from constellation.campaign_files import Planned
-from constellation.catalog_assembler import assemble_tile, merge_tiles
+from constellation.catalogue.kept_tiles import Folders, assemble_tiles
+from constellation.catalogue.publish import Target, publish
 from constellation.cli import main
 from constellation.commands import status as command
 from constellation.config import Area, TilingConfig
@@ -28,7 +29,7 @@ from constellation.status_report import ADVICE, OTHER_ADVICE, format_status
 from shine.errors import INTERRUPTED_EXIT_CODE, Status
 from shine.euclid.catalog import Kind
 
-from .fake_results import SHEAR, Result
+from .fake_results import SHEAR, Result, place
 
 HOUR_S = 3600.0
 CELLS = [(row, col) for row in range(2) for col in range(4)]
@@ -199,16 +200,14 @@ def test_convergence_is_that_of_whichever_file_is_there(campaign, catalogue):
     for n, subtile in enumerate(results):
         shear = BAD if n in (3, 12) else None
         kinds = {n: Kind.GALAXY}
-        Result(subtile, kinds, shear or SHEAR | {"status": Status.OK}).write(
-            Path(f"out/subtiles/{subtile.tile_id}")
-        )
+        result = Result(subtile, kinds, shear or SHEAR | {"status": Status.OK})
+        place(campaign.plan, result).write(Path(f"out/subtiles/{subtile.tile_id}"))
     if catalogue != "none":
-        for tile, planned in campaign.plan.by_tile.items():
-            made = assemble_tile(planned, Path(f"out/subtiles/{tile}"), Path("logs"))
-            made.write(Path("out/tiles"), str(tile))
+        folders = Folders.of(Path("out"))
+        assemble_tiles(campaign.plan, folders)
     if catalogue == "merged":
-        merge_tiles([11, 12], Path("out/tiles")).write(Path("out/catalogue"), "shear")
-        for path in Path("out/tiles").iterdir():
+        publish(campaign.plan, folders.tiles, Target.of(Path("out")))
+        for path in folders.tiles.iterdir():
             path.unlink()
     if catalogue == "stale":  # made when all had converged
         path = Result(results[4], {4: Kind.GALAXY}, BAD).write(Path("out/subtiles/11"))

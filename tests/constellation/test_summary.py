@@ -7,12 +7,14 @@ import pyarrow as pa
 import pytest
 from pyarrow import parquet
 
+from constellation.catalogue.published import PublishedCatalogue
 from constellation.plan import SubTile
 from constellation.summary import format_table, summarise
 from constellation.summary_plots import plot_summary
 from shine.errors import InputError, Status
 from shine.euclid.catalog import Kind
 
+from .fake_catalogue import publish_plainly
 from .fake_results import SHEAR, Result, tile_catalogue
 
 FIRST, EMPTY, VAGUE = (SubTile(11, 0, col) for col in range(3))
@@ -58,7 +60,12 @@ def truth(tmp_path):
 
 @pytest.fixture
 def catalogue(tmp_path):
-    return tile_catalogue(RESULTS, tmp_path)
+    return published(RESULTS, tmp_path)
+
+
+def published(results, folder):
+    rows = tile_catalogue(results, folder)
+    return PublishedCatalogue(publish_plainly(folder / "catalogue", rows.shear, rows.sources))
 
 
 def test_the_table_shows_each_sub_tile_and_what_is_missing(catalogue, truth):
@@ -99,7 +106,7 @@ def test_a_bad_truth_is_named(catalogue, truth, tmp_path):
 
 def test_long_numbers_keep_the_columns_in_line(truth, tmp_path):
     wild = Result(FIRST, {1: Kind.GALAXY}, SHEAR | {"g1": -0.9, "status": Status.OK})
-    lines = format_table(summarise(tile_catalogue([wild], tmp_path), truth)).splitlines()
+    lines = format_table(summarise(published([wild], tmp_path), truth)).splitlines()
     assert lines[2].index("OK") == lines[0].index("status")
     assert "-91.00" in lines[2]
 
@@ -145,7 +152,7 @@ def test_the_same_summary_gives_the_same_bytes(catalogue, truth, panels, tmp_pat
 @pytest.mark.parametrize("results", [RESULTS[:1], RESULTS[1:2], RESULTS[1:]])
 @pytest.mark.parametrize("with_truth", [True, False])
 def test_whatever_is_missing_there_is_a_figure(results, with_truth, truth, tmp_path):
-    catalogue = tile_catalogue(results, tmp_path)
+    catalogue = published(results, tmp_path)
     summary = summarise(catalogue, truth if with_truth else None)
     plot_summary(summary, None, tmp_path / "figure.png")
     assert pixels_of(tmp_path / "figure.png").std() > 0.05

@@ -171,6 +171,23 @@ def test_files_of_several_sub_tiles_are_one_set(tmp_path):
     assert_same(by_tile[1], shine.reinfer(paths[1], FIXED), share=1e-9)
 
 
+def test_a_folder_is_all_its_files(tmp_path):
+    paths = [write(tmp_path, synthetic(seed), f"7_2_{seed}") for seed in (0, 1)]
+    folder = tmp_path / "sources"
+    folder.mkdir()
+    for number, path in enumerate(paths):
+        path.rename(folder / f"{number}.parquet")
+    (folder / ".2.parquet.7.tmp").write_bytes(b"half")
+    (folder / ".2.parquet").write_bytes(b"half")
+    expected = shine.reinfer(sorted(folder.glob("[01].parquet")), PRIOR)
+    assert expected.n_galaxies == 2 * (N - len(UNSAMPLED))
+    for samples in (folder, str(folder), [folder]):
+        assert_same(shine.reinfer(samples, PRIOR), expected, share=1e-9)
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(InputError, match="empty: found no Parquet file, expected source files"):
+        shine.reinfer(tmp_path / "empty")
+
+
 def test_rows_without_samples_are_left_out(path):
     samples = synthetic()
     kept = np.setdiff1d(np.arange(N), UNSAMPLED)

@@ -135,9 +135,14 @@ class Project:
         """Time of modification (ns) and content of all files of a folder."""
         return {
             str(path.relative_to(self.folder)): (path.stat().st_mtime_ns, path.read_bytes())
-            for path in sorted((self.folder / folder).rglob("*"))
+            for path in (self.folder / folder, *sorted((self.folder / folder).rglob("*")))
             if path.is_file()
         }
+
+    def catalogue(self) -> dict[str, bytes]:
+        """The content of all files of the published catalogue, and its receipt."""
+        found = self.files("results/catalogue") | self.files("results/catalogue.json")
+        return {name: content for name, (_, content) in found.items()}
 
     def inferences(self, stems: Iterable[str] = SUBTILES) -> dict[str, Any]:
         """What was measured of each sub-tile: its times tell one inference from another."""

@@ -19,8 +19,8 @@ from typing import Any
 
 import pytest
 import yaml
-from pyarrow import BufferReader, parquet
 
+from constellation.catalogue.published import PublishedCatalogue
 from tests.servers.batch import (
     OUT_OF_MEMORY,
     SPOT_RECLAIMED,
@@ -125,10 +125,15 @@ def test_a_survey_in_s3_becomes_a_catalogue_on_interrupted_instances(cloud, fini
         assert job["status"] == "SUCCEEDED"
 
     results = cloud.s3.objects(f"{RUN}/results/catalogue/")
-    for name in ("shear.parquet", "shear_sources.parquet"):
-        here = parquet.read_table(finished.folder / "results" / "catalogue" / name)
-        there = parquet.read_table(BufferReader(results[f"{RUN}/results/catalogue/{name}"]))
-        assert there.equals(here)
+    here = PublishedCatalogue(finished.folder / "results" / "catalogue")
+    for name, content in results.items():
+        path = cloud.folder / name.removeprefix(f"{RUN}/")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
+    there = PublishedCatalogue(cloud.folder / "results" / "catalogue")
+    assert there.sources().equals(here.sources())
+    without = ["INPUTS_DIGEST"]  # the manifests hold the places of the files
+    assert there.shear.drop_columns(without).equals(here.shear.drop_columns(without))
     assert not (cloud.folder / "results" / "subtiles").exists()
 
     status, printed = cloud.attempt()

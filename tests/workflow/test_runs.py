@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import shutil
+
 import numpy as np
 import pytest
 from pyarrow import parquet
 
+from constellation.catalogue.published import PublishedCatalogue
 from shine.errors import Status
 
 from .project import EAST, MOCK, SUBTILES, WEST, Project, rule_counts
@@ -18,12 +21,12 @@ RULE_COUNTS = {
     f"manifests_{EAST}": 1,
     "shine_config": 1,
     "subtile": 4,
-    "tile_catalogue": 2,
+    "tiles": 1,
     "merged_catalogue": 1,
     "summary": 1,
     "measurements": 1,
     "all": 1,
-    "total": 15,
+    "total": 14,
 }
 
 
@@ -54,11 +57,13 @@ def test_the_times_and_memory_of_all_sub_tiles_are_in_one_table(finished):
 
 def test_the_catalogue_holds_each_sub_tile_and_each_core_source_once(finished):
     catalogue = finished.folder / "results" / "catalogue"
-    shear = parquet.read_table(catalogue / "shear.parquet").to_pylist()
+    published = PublishedCatalogue(catalogue)
+    shear = published.shear.to_pylist()
     names = [f"{row['TILE_ID']}_{row['SUBTILE_ROW']}_{row['SUBTILE_COL']}" for row in shear]
-    assert names == list(SUBTILES)
+    assert sorted(names) == list(SUBTILES)
+    assert published.failures.num_rows == 0
     assert {row["STATUS"] for row in shear} == {Status.OK}
-    sources = parquet.read_table(catalogue / "shear_sources.parquet")["OBJECT_ID"].to_pylist()
+    sources = published.sources()["OBJECT_ID"].to_pylist()
     core = [object_id for stem in SUBTILES for object_id in finished.manifest(stem).core_source_ids]
     assert len(sources) == len(set(sources))
     assert set(sources) <= set(core)
@@ -71,6 +76,14 @@ def test_a_second_run_does_nothing(project):
     before = project.files("results")
     assert "Nothing to be done" in project.run()
     assert project.files("results") == before
+
+
+def test_a_catalogue_that_was_removed_is_published_again(project):
+    before = project.catalogue()
+    shutil.rmtree(project.folder / "results" / "catalogue")
+    counts = rule_counts(project.run())
+    assert counts == {"merged_catalogue": 1, "summary": 1, "all": 1, "total": 3}
+    assert project.catalogue() == before
 
 
 def test_a_dry_run_prints_the_plan_and_writes_nothing(checkout, tmp_path):

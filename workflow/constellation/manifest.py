@@ -168,7 +168,7 @@ class _Files:
 
 def _manifest(members: _Members, area: Floats, grid: Grid, files: _Files) -> Manifest:
     subtile, sources, extended = members.subtile, members.sources, members.extended
-    core_ra, core_dec = _bounds(grid.core_corners(subtile.row, subtile.col))
+    core_ra, core_dec = core_bounds(grid, subtile)
     extended_ra, extended_dec = _bounds(area)
     contributing = sorted({0, *sources.catalogue[extended].tolist()})
     needed = files.footprints.needed(area, sources.vectors[extended])
@@ -186,6 +186,11 @@ def _manifest(members: _Members, area: Floats, grid: Grid, files: _Files) -> Man
         source_ids=sources.object_id[extended].tolist(),
         core_source_ids=sources.object_id[members.core].tolist(),
     )
+
+
+def core_bounds(grid: Grid, subtile: SubTile) -> tuple[tuple[float, float], tuple[float, float]]:
+    """The ranges of right ascension and declination of a sub-tile's core area, degrees."""
+    return _bounds(grid.core_corners(subtile.row, subtile.col))
 
 
 def _bounds(corners: Floats) -> tuple[tuple[float, float], tuple[float, float]]:

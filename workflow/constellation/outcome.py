@@ -104,7 +104,7 @@ def describe_success(results: Results) -> list[str]:
         f"\n{results.read('summary/summary.txt')}",
         *describe_quality(results),
         f"catalogue: {results.path('catalogue/shear.parquet')}",
-        f"sources:   {results.path('catalogue/shear_sources.parquet')}",
+        f"sources:   {results.path('catalogue/sources')}",
         f"figure:    {results.path('summary/summary.png')}",
         f"times:     {results.path('measurements.parquet')}",
     ]

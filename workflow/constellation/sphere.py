@@ -61,3 +61,17 @@ def on_plane(depth: Floats, *sides: Floats) -> tuple[Floats, ...]:
     visible = depth > 1e-12
     safe = np.where(visible, depth, 1.0)
     return tuple(np.where(visible, side / safe, np.copysign(np.inf, side)) for side in sides)
+
+
+def bounding_circle(vectors: Floats) -> tuple[float, float, float]:
+    """RA and DEC of the middle of unit vectors (n, 3), and the radius around it of all, degrees.
+
+    The middle is the direction of their mean, not that of the smallest circle. n is at least 1.
+    """
+    mean = vectors.mean(axis=0)
+    if np.linalg.norm(mean) < 1e-6:  # all around the sphere: any middle is as good
+        mean = vectors[0]
+    ra, dec = np.arctan2(mean[1], mean[0]), np.arctan2(mean[2], np.hypot(mean[0], mean[1]))
+    ra_deg, dec_deg = float(np.rad2deg(ra) % 360.0), float(np.rad2deg(dec))
+    chord = np.linalg.norm(vectors - unit_vectors(ra_deg, dec_deg), axis=-1).max()
+    return ra_deg, dec_deg, float(np.rad2deg(2.0 * np.arcsin(min(chord / 2.0, 1.0))))

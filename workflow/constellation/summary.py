@@ -11,7 +11,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from constellation.catalog_assembler import KEY, Catalogue
+from constellation.catalogue.published import PublishedCatalogue
+from constellation.catalogue.schema import KEY
 from constellation.plan import SubTile
 from constellation.tables import read_table
 from shine.errors import Status
@@ -52,13 +53,14 @@ class Summary:
         return float(np.sqrt(np.mean(pulls**2))) if len(pulls) else float("nan")
 
 
-def summarise(catalogue: Catalogue, truth: Path | None) -> Summary:
-    """Compare a catalogue with a truth table.
+def summarise(catalogue: PublishedCatalogue, truth: Path | None) -> Summary:
+    """Compare a catalogue with a truth table, sub-tile by sub-tile in the order of their names.
 
     The truth of a sub-tile is the mean true shear of the core galaxies that it rests on. Raises
     `InputError`.
     """
-    rows = catalogue.shear.to_pylist()
+    by_name = [(name, "ascending") for name in KEY]
+    rows = catalogue.shear.sort_by(by_name).to_pylist()
     subtiles = [SubTile(*(row[key] for key in KEY)) for row in rows]
     return Summary(
         names=[subtile.stem for subtile in subtiles],
@@ -68,7 +70,7 @@ def summarise(catalogue: Catalogue, truth: Path | None) -> Summary:
         dec=_column(rows, "DEC"),
         shear=_pairs(rows, ""),
         error=_pairs(rows, "_ERR"),
-        truth=_true_shear(catalogue.sources, truth, subtiles),
+        truth=_true_shear(catalogue, truth, subtiles),
         convergence=_column(rows, "CONVERGENCE"),
     )
 
@@ -125,12 +127,14 @@ def _pairs(rows: list[dict[str, Any]], suffix: str) -> Floats:
     return np.stack([_column(rows, f"{name}{suffix}") for name in COMPONENTS], axis=-1)
 
 
-def _true_shear(sources: pa.Table, path: Path | None, subtiles: list[SubTile]) -> Floats:
+def _true_shear(
+    catalogue: PublishedCatalogue, path: Path | None, subtiles: list[SubTile]
+) -> Floats:
     """Mean true shear (n, 2) of the core galaxies that carry shear."""
     if path is None:
         return np.full((len(subtiles), 2), np.nan)
-    carriers = sources.filter(pc.equal(sources["KIND"], int(Kind.GALAXY)))
-    joined = carriers.select([*KEY, "OBJECT_ID"]).join(_read_truth(path), "OBJECT_ID", "OBJECT_ID")
+    carriers = catalogue.sources([*KEY, "OBJECT_ID"], pc.field("KIND") == int(Kind.GALAXY))
+    joined = carriers.join(_read_truth(path), "OBJECT_ID", "OBJECT_ID")
     means = joined.group_by(list(KEY)).aggregate([(name, "mean") for name in COMPONENTS])
     known = {
         SubTile(*(row[key] for key in KEY)): [row[f"{name}_mean"] for name in COMPONENTS]

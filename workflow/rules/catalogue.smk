@@ -1,24 +1,30 @@
 # Tiles to one catalogue, each sub-tile exactly once.
 
+# a receipt is worth nothing when somebody has removed the catalogue
+if "folder" not in CATALOGUE and workflow.is_main_process:
+    if not (RESULTS / "catalogue" / "files.parquet").exists():
+        CATALOGUE["receipt"].unlink(missing_ok=True)
+
 
 rule merged_catalogue:
     input:
         lambda wildcards: RUN.tile_catalogues(),
     output:
-        shear=RESULTS / "catalogue" / "shear.parquet",
-        sources=RESULTS / "catalogue" / "shear_sources.parquet",
+        **PUBLISHED,
     log:
         LOGS / "merged_catalogue.log",
     localrule: True
     conda:
         "../../environment.yml"
     params:
-        code=lambda wildcards: code_of("constellation.catalog_assembler"),
+        code=lambda wildcards: code_of("constellation.catalogue.publish"),
         tiling=TILING,
-        folder=lambda wildcards, output: Path(output.shear).parent,
         tiles=lambda wildcards, input: Path(input[0]).parent,
+        logs=LOGS / "subtiles",
+        folder=lambda wildcards, output: Path(output.receipt).with_suffix(""),
     message:
-        "Merging the tiles into one catalogue"
+        "Publishing the catalogue of all tiles"
     shell:
-        "constellation assemble --tiling {params.tiling:q} --input {params.tiles:q}"
-        " --output {params.folder:q} > {log:q} 2>&1"
+        "constellation merge-tiles --tiling {params.tiling:q} --tiles {params.tiles:q}"
+        " --logs {params.logs:q} --receipt {output.receipt:q} --output {params.folder:q}"
+        " > {log:q} 2>&1"

@@ -3,9 +3,9 @@
 
 rule publish:
     input:
-        RESULTS / "catalogue.json",
+        **CATALOGUE,
     output:
-        PUBLISHED,
+        ICEBERG,
     log:
         LOGS / "publish.log",
     localrule: True

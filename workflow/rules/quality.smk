@@ -4,7 +4,7 @@
 
 rule quality:
     input:
-        receipt=RESULTS / "catalogue.json",
+        **CATALOGUE,
         truth=local(RUN.truth) if RUN.truth else [],
     output:
         checks=RESULTS / "quality" / "checks.parquet",
@@ -24,7 +24,7 @@ rule quality:
         tiling=TILING,
         settings=RUN.config.quality.model_dump_json(),
         # replaced as a whole, and so no output of a rule
-        catalogue=RESULTS / "catalogue",
+        catalogue=lambda wildcards, input: Path(input.receipt).with_suffix(""),
         truth=lambda wildcards, input: ["--truth", input.truth] if input.truth else [],
         folder=lambda wildcards, output: Path(output.checks).parent,
     message:

@@ -4,8 +4,7 @@
 
 rule summary:
     input:
-        shear=CATALOGUE[0],
-        sources=CATALOGUE[1],
+        **CATALOGUE,
         panels=lambda wildcards: RUN.subtile(PLAN.middle, ".png"),
         truth=local(RUN.truth) if RUN.truth else [],
     output:
@@ -22,11 +21,12 @@ rule summary:
         "../../environment.yml"
     params:
         code=lambda wildcards: code_of("constellation.summary_plots"),
+        catalogue=lambda wildcards, input: Path(input.receipt).with_suffix(""),
         truth=lambda wildcards, input: ["--truth", input.truth] if input.truth else [],
     message:
         "Comparing the catalogue with the truth"
     shell:
-        "constellation summary --shear {input.shear:q} --sources {input.sources:q}"
+        "constellation summary --catalogue {params.catalogue:q}"
         " {params.truth:q} --panels {input.panels:q}"
         " --table {output.table:q} --figure {output.figure:q} > {log:q} 2>&1"
 

@@ -19,7 +19,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 from pyarrow import dataset
 
-from constellation.catalogue.schema import FAILURES, FILES, SHEAR, SOURCES
+from constellation.catalogue.schema import EDITION, FAILURES, FILES, SHEAR, SOURCES
 from constellation.sphere import unit_vectors
 from constellation.tables import read_table
 from shine.errors import InputError, explain
@@ -31,8 +31,8 @@ _AGAIN = "Publish it again with `constellation assemble`."
 class PublishedCatalogue:
     """The tables of one catalogue; they are read when they are first asked for.
 
-    A newer one may take the folder's place meanwhile: then a file of sources is no longer there,
-    which is an `InputError`, but never of another catalogue than the rest.
+    A newer one may take the folder's place meanwhile: then a table is of another edition, or a file
+    of sources is no longer there, which is an `InputError`. Make a new object then.
     """
 
     folder: Path
@@ -40,17 +40,26 @@ class PublishedCatalogue:
     @cached_property
     def shear(self) -> pa.Table:
         """One row per sub-tile, sorted by HEALPIX; raises `InputError`."""
-        return read_table(self.folder / "shear.parquet", SHEAR, _AGAIN)
+        return self._table("shear", SHEAR)
 
     @cached_property
     def files(self) -> pa.Table:
         """One row per file of sources."""
-        return read_table(self.folder / "files.parquet", FILES, _AGAIN)
+        return self._table("files", FILES)
 
     @cached_property
     def failures(self) -> pa.Table:
         """The planned sub-tiles that have no result."""
-        return read_table(self.folder / "failures.parquet", FAILURES, _AGAIN)
+        return self._table("failures", FAILURES)
+
+    def _table(self, name: str, schema: pa.Schema) -> pa.Table:
+        path = self.folder / f"{name}.parquet"
+        table = read_table(path, schema, _AGAIN)
+        edition = (table.schema.metadata or {}).get(EDITION.encode())
+        if self.__dict__.setdefault("_edition", edition) != edition:
+            found = "a newer edition than that of the tables read before"
+            raise InputError(explain(path, found, "the same", "Read the catalogue again."))
+        return table
 
     def sources(
         self, columns: Sequence[str] | None = None, where: pc.Expression | None = None

@@ -11,6 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 from shine.result_schema import SHEAR_SCHEMA, SOURCE_SCHEMA
 
 HEALPIX_ORDER = 29  # pixels of 0.4 mas: an index as exact as a position, as in HATS catalogues
+EDITION = "edition"  # in the metadata of each table: a digest that tells catalogues apart
 KEY = ("TILE_ID", "SUBTILE_ROW", "SUBTILE_COL")
 
 _SKY = HEALPix(2**HEALPIX_ORDER, order="nested")

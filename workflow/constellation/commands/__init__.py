@@ -48,12 +48,12 @@ def add_tiling(command: argparse.ArgumentParser) -> None:
     )
 
 
-def plan_of(options: argparse.Namespace):
-    """The plan that the options ask for."""
+def plan_of(options: argparse.Namespace, shard=None):
+    """The plan that the options ask for, or the part of it in a shard."""
     from constellation.config import TilingConfig, load_section
     from constellation.plan import Plan
 
-    return Plan.from_config(load_section(TilingConfig, "tiling", options.tiling))
+    return Plan.from_config(load_section(TilingConfig, "tiling", options.tiling), shard)
 
 
 def check_planned(plan, tile_id: int) -> None:

@@ -5,44 +5,70 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from constellation.commands import Command, add_tiling, check_planned, plan_of, say
+from constellation.commands import Command, add_tiling, count, plan_of, say
 
 
 def _describe_assemble(command: argparse.ArgumentParser) -> None:
-    add_tiling(command)
-    command.add_argument("--tile", type=int, help="assemble this tile; without it, merge all tiles")
+    command.add_argument("--config", type=Path, required=True, help="pipeline YAML of the run")
     command.add_argument(
-        "--input", type=Path, required=True, help="folder of the sub-tiles' (or tiles') results"
+        "--allow-failed",
+        action="store_true",
+        help="publish without the sub-tiles that have no result, and list them",
     )
-    command.add_argument(
-        "--logs", type=Path, default=Path("logs"), help="folder of the sub-tiles' logs, for errors"
-    )
-    command.add_argument("--output", type=Path, required=True, help="folder of the catalogue")
-    command.add_argument("--name", default="shear", help="name of the merged catalogue")
 
 
 def _assemble(options: argparse.Namespace) -> None:
-    from constellation.catalog_assembler import assemble_tile, check_complete, merge_tiles
+    from constellation.catalog_assembler import assemble
+    from constellation.run_layout import Run
 
-    plan = plan_of(options)
-    if options.tile is None:
-        catalogue, name = merge_tiles(plan.by_tile, options.input), options.name
-        check_complete(catalogue, plan.subtiles, options.input)
-    else:
-        check_planned(plan, options.tile)
-        planned = plan.by_tile[options.tile]
-        catalogue, name = assemble_tile(planned, options.input, options.logs), str(options.tile)
-    for line in catalogue.without_shear():
+    for line in assemble(Run.from_config(options.config), options.allow_failed):
         say(line)
-    paths = catalogue.write(options.output, name)
-    rows = catalogue.shear.num_rows, catalogue.sources.num_rows
-    for path, count, what in zip(paths, rows, ("sub-tiles", "sources"), strict=True):
-        say(f"{path}: {count} {what}")
+
+
+def _describe_assemble_tiles(command: argparse.ArgumentParser) -> None:
+    add_tiling(command)
+    command.add_argument("--shard", help="the tiles of this part of the survey, such as 3/60")
+    folder = {"type": Path, "required": True}
+    command.add_argument("--subtiles", **folder, help="folder of the sub-tiles' results")
+    command.add_argument("--logs", **folder, help="folder of the sub-tiles' logs, for errors")
+    command.add_argument("--kept", **folder, help="folder where the files are kept")
+    command.add_argument("--processes", type=count, default=1, help="default: %(default)s")
+    command.add_argument("--output", **folder, help="folder of the tiles' files")
+
+
+def _assemble_tiles(options: argparse.Namespace) -> None:
+    from constellation.catalog_assembler import describe_tiles
+    from constellation.catalogue.kept_tiles import Folders, assemble_tiles
+    from constellation.shards import Shard
+
+    plan = plan_of(options, Shard.parse(options.shard) if options.shard else None)
+    folders = Folders(options.subtiles, options.logs, options.kept, options.output)
+    for line in describe_tiles(assemble_tiles(plan, folders, options.processes), folders):
+        say(line)
+
+
+def _describe_merge(command: argparse.ArgumentParser) -> None:
+    add_tiling(command)
+    folder = {"type": Path, "required": True}
+    command.add_argument("--tiles", **folder, help="folder of the tiles' files")
+    command.add_argument("--logs", **folder, help="folder of the sub-tiles' logs")
+    command.add_argument("--receipt", **folder, help="what was published, in short (JSON)")
+    command.add_argument("--output", **folder, help="folder of the catalogue, replaced as a whole")
+
+
+def _merge(options: argparse.Namespace) -> None:
+    from constellation.catalog_assembler import describe_publication
+    from constellation.catalogue.publish import Target, publish
+
+    target = Target(options.output, options.receipt, options.logs)
+    for line in describe_publication(publish(plan_of(options), options.tiles, target), target):
+        say(line)
 
 
 def _describe_summary(command: argparse.ArgumentParser) -> None:
-    command.add_argument("--shear", type=Path, required=True, help="merged shear catalogue")
-    command.add_argument("--sources", type=Path, required=True, help="merged sources")
+    command.add_argument(
+        "--catalogue", type=Path, required=True, help="folder of the published catalogue"
+    )
     command.add_argument("--truth", type=Path, help="table with OBJECT_ID, G1, G2")
     command.add_argument("--panels", type=Path, help="picture of one sub-tile to show")
     command.add_argument("--table", type=Path, required=True, help="the table (text)")
@@ -50,13 +76,12 @@ def _describe_summary(command: argparse.ArgumentParser) -> None:
 
 
 def _summary(options: argparse.Namespace) -> None:
-    from constellation.catalog_assembler import read_catalogue
+    from constellation.catalogue.published import PublishedCatalogue
     from constellation.summary import format_table, summarise
     from constellation.summary_plots import plot_summary
     from shine.atomic import write_atomically
 
-    catalogue = read_catalogue(options.shear, options.sources)
-    summary = summarise(catalogue, options.truth)
+    summary = summarise(PublishedCatalogue(options.catalogue), options.truth)
     text = format_table(summary)
     plot_summary(summary, options.panels, options.figure)
     write_atomically(options.table, text.encode("utf-8"))
@@ -83,8 +108,12 @@ def _measurements(options: argparse.Namespace) -> None:
 
 COMMANDS = {
     "assemble": Command(
-        _describe_assemble, _assemble, "merge results into a tile's or a full catalogue"
+        _describe_assemble, _assemble, "merge the results of a run into one published catalogue"
     ),
+    "assemble-tiles": Command(
+        _describe_assemble_tiles, _assemble_tiles, "merge the results of sub-tiles into tiles"
+    ),
+    "merge-tiles": Command(_describe_merge, _merge, "merge tiles into the published catalogue"),
     "summary": Command(
         _describe_summary, _summary, "compare a catalogue with the truth: table, figure"
     ),
