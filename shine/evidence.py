@@ -1,8 +1,7 @@
 """The evidence of each blend for a shear and a population, from weighted samples of shapes.
 
 Of a blend with samples s_ik of its members i, weights exp(l_k) and the density p(s | g, sigma) of
-`shine.population`, the evidence is E(g, sigma) = sum_k w_k, w_k = exp(l_k) prod_i p(s_ik | g, sigma).
-With r = |s|^2, t = Re(g* s), G = |g|^2 the intrinsic ellipticity e of an observed shape s has
+`shine.population`, the evidence is sum_k w_k with w_k = exp(l_k) prod_i p(s_ik | g, sigma). With r = |s|^2, t = Re(g* s), G = |g|^2 the intrinsic ellipticity e of an observed shape s has
 
     |e|^2 = (r - 2t + G) / (1 - 2t + G r),     |e| < 1 exactly where r < 1
 
@@ -14,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -77,7 +77,7 @@ class Evidence:
             most = max(1, _BLOCK // K)
             cuts = np.searchsorted(start, np.arange(0, start[-1], most))
             cuts = np.unique(np.append(cuts, len(chosen)))
-            for low, high in zip(cuts[:-1], cuts[1:], strict=True):
+            for low, high in pairwise(cuts):
                 blend = chosen[low:high]
                 members = self.members[blend]
                 place = np.cumsum(members) - members

@@ -8,7 +8,7 @@ failures.parquet             planned sub-tiles without a result, and why
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -57,6 +57,11 @@ class PublishedCatalogue:
     ) -> pa.Table:
         """The sources, or columns of those that fulfil a condition such as field("FLUX") > 1."""
         return self._read(self.files["PATH"].to_pylist(), columns, where)
+
+    def by_file(self, columns: Sequence[str] | None = None) -> Iterator[pa.Table]:
+        """The sources of one file after another, in the order of `files`: a tile at a time."""
+        for path in self.files["PATH"].to_pylist():
+            yield self._read([path], None if columns is None else list(columns), None)
 
     def cone(
         self, ra_deg: float, dec_deg: float, radius_deg: float, columns: Sequence[str] | None = None
