@@ -1,7 +1,8 @@
 """The evidence of each blend for a shear and a population, from weighted samples of shapes.
 
 Of a blend with samples s_ik of its members i, weights exp(l_k) and the density p(s | g, sigma) of
-`shine.population`, the evidence is sum_k w_k with w_k = exp(l_k) prod_i p(s_ik | g, sigma). With r = |s|^2, t = Re(g* s), G = |g|^2 the intrinsic ellipticity e of an observed shape s has
+`shine.population`, the evidence is sum_k w_k with w_k = exp(l_k) prod_i p(s_ik | g, sigma). With
+r = |s|^2, t = Re(g* s), G = |g|^2 the intrinsic ellipticity e of an observed shape s has
 
     |e|^2 = (r - 2t + G) / (1 - 2t + G r),     |e| < 1 exactly where r < 1
 

@@ -35,6 +35,10 @@ COMMANDS = (
     "summary",
     "schema",
     "shine-config",
+    "shear-map",
+    "convergence-map",
+    "profile",
+    "correlations",
 )
 TILING = {"tiles": "tiles.csv", "sub_tile_grid": [1, 2]}
 

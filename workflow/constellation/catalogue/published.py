@@ -58,9 +58,20 @@ class PublishedCatalogue:
         """The sources, or columns of those that fulfil a condition such as field("FLUX") > 1."""
         return self._read(self.files["PATH"].to_pylist(), columns, where)
 
-    def by_file(self, columns: Sequence[str] | None = None) -> Iterator[pa.Table]:
-        """The sources of one file after another, in the order of `files`: a tile at a time."""
-        for path in self.files["PATH"].to_pylist():
+    def by_file(
+        self,
+        columns: Sequence[str] | None = None,
+        near: tuple[float, float, float] | None = None,
+    ) -> Iterator[pa.Table]:
+        """The sources of one file after another, in the order of `files`: a tile at a time.
+
+        With `near` (RA, Dec and radius in degrees) only of files that can hold any within it.
+        """
+        paths = self.files["PATH"].to_pylist()
+        if near is not None:
+            centre = unit_vectors(np.array([near[0]]), np.array([near[1]]))[0]
+            paths = self._files_near(centre, near[2])
+        for path in paths:
             yield self._read([path], None if columns is None else list(columns), None)
 
     def cone(

@@ -1,7 +1,7 @@
 """The tangential shear around positions, from the stored samples.
 
-In the frame whose first axis points from the galaxy to the position, along the great circle, a shear
-g has the components -(g_t + i g_x): with phi the direction of the position, from west to north,
+In the frame whose first axis points from the galaxy to the position, along the great circle, a
+shear g has the components -(g_t + i g_x): with phi the direction of the position, from west to north,
 
     g_t = -(g1 cos 2phi + g2 sin 2phi),     g_x = -(g2 cos 2phi - g1 sin 2phi)
 
@@ -19,11 +19,11 @@ import pyarrow as pa
 
 from constellation.products.frames import great_circles
 from constellation.products.reading import Galaxies
+from constellation.products.saving import described_table
 from constellation.sphere import RADIANS_PER_ARCMIN, Floats
 from shine.errors import InputError, explain
 from shine.population import ShapePrior, infer_groups
 from shine.reinference import shape_samples
-from shine.result_schema import CONVENTIONS
 
 _DESCRIPTIONS = {
     "R_MIN": ("arcmin", "inner radius"),
@@ -79,12 +79,8 @@ def tangential_profile(galaxies: Galaxies, rings: Rings, prior: ShapePrior) -> p
         "N_SOURCES": found.n_galaxies.astype(np.int32),
         "ELLIPTICITY_SIGMA": found.ellipticity_sigma,
     }
-    fields = [
-        pa.field(name, pa.array(value).type, False, dict(zip(("unit", "description"), about)))  # noqa: B905
-        for (name, value), about in zip(values.items(), _DESCRIPTIONS.values(), strict=True)
-    ]
-    schema = pa.schema(fields, {"conventions": CONVENTIONS})
-    return pa.table([pa.array(value) for value in values.values()], schema)
+    metadata = {"positions": str(len(rings.ra))}
+    return described_table(values, _DESCRIPTIONS, metadata)
 
 
 def _around(galaxies: Galaxies, rings: Rings) -> Iterator[tuple[pa.Table, Floats, Floats]]:

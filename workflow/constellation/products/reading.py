@@ -16,6 +16,7 @@ from constellation.sphere import Flags, Integers
 from shine.errors import InputError, Status, explain
 
 POSITION = ("RA", "DEC", "HEALPIX")
+Near = tuple[float, float, float]  # RA, Dec and radius in degrees
 COLUMNS = (*KEY, *POSITION, "BLEND", "SHAPE_SAMPLES", "SAMPLE_LOG_WEIGHT")
 
 
@@ -41,9 +42,9 @@ class Galaxies:
         """How many sub-tiles of the catalogue have no converged shear."""
         return self.catalogue.shear.num_rows - self.converged.num_rows
 
-    def by_file(self) -> Iterator[pa.Table]:
-        """Their `COLUMNS`, one file after another."""
-        return map(self.usable, self.catalogue.by_file(COLUMNS))
+    def by_file(self, near: Near | None = None) -> Iterator[pa.Table]:
+        """Their `COLUMNS`, one file after another; of files that can hold any within `near`."""
+        return map(self.usable, self.catalogue.by_file(COLUMNS, near))
 
     def cone(self, ra_deg: float, dec_deg: float, radius_deg: float) -> pa.Table:
         """Those within a radius of a position."""

@@ -13,11 +13,11 @@ import pyarrow.compute as pc
 from constellation.products.cells import Cells
 from constellation.products.frames import great_circles
 from constellation.products.reading import Galaxies
+from constellation.products.saving import described_table
 from constellation.sphere import Integers
 from shine.errors import InputError, explain
 from shine.population import GroupShears, ShapePrior, infer_groups
 from shine.reinference import shape_samples
-from shine.result_schema import CONVENTIONS
 
 _DESCRIPTIONS = {
     "HEALPIX": ("", "nested HEALPix index"),
@@ -42,9 +42,9 @@ _DESCRIPTIONS = {
 def shear_map(galaxies: Galaxies, cells: Cells, prior: ShapePrior) -> pa.Table:
     """The shear of each cell that holds a galaxy, sorted by cell.
 
-    The galaxies' shapes are carried to the frame of the cell's centre, but for sub-tiles. Files are read one by one;
-    galaxies of cells that later files also reach are kept, so that the memory is that of a file and
-    of the cells that are not complete. Raises `InputError`.
+    The galaxies' shapes are carried to the frame of the cell's centre, but for sub-tiles. Files are
+    read one by one; galaxies of cells that later files also reach are kept, so that the memory is
+    that of a file and of the cells that are not complete. Raises `InputError`.
     """
     parts = [_infer(ready, cells, prior) for ready in _complete(galaxies, cells) if ready.num_rows]
     if not parts:
@@ -58,12 +58,12 @@ def shear_map(galaxies: Galaxies, cells: Cells, prior: ShapePrior) -> pa.Table:
 def _complete(galaxies: Galaxies, cells: Cells) -> Iterator[pa.Table]:
     """The galaxies of all cells, each cell's at once, from one file after another."""
     last = _LastFiles(galaxies, cells)
-    held = None
-    for n, table in enumerate(galaxies.by_file()):
-        table = table if held is None else pa.concat_tables([held, table])
+    held: list[pa.Table] = []
+    for n, found in enumerate(galaxies.by_file()):
+        table = pa.concat_tables([*held, found])
         ready = last.of(cells.labels(table)) <= n
         yield table.filter(pa.array(ready))
-        held = table.filter(pa.array(~ready)).combine_chunks()
+        held = [table.filter(pa.array(~ready)).combine_chunks()]
 
 
 @dataclass(frozen=True)
@@ -98,17 +98,16 @@ def _infer(table: pa.Table, cells: Cells, prior: ShapePrior) -> pa.Table:
         here = np.asarray(table["RA"]), np.asarray(table["DEC"])
         shapes = shapes.turned(great_circles(*here, ra[cell], dec[cell]).turn)
     shears = infer_groups(shapes, labels, prior)
-    columns = cells.names(unique) | {"RA": pa.array(ra), "DEC": pa.array(dec)} | _results(shears)
-    metadata = {"conventions": CONVENTIONS, **cells.description}
-    return pa.table(list(columns.values()), _schema(columns, metadata))
+    columns = cells.names(unique) | {"RA": ra, "DEC": dec} | _results(shears)
+    return described_table(columns, _DESCRIPTIONS, cells.description)
 
 
 _RESULTS = list(_DESCRIPTIONS)[6:]
 
 
-def _results(found: GroupShears) -> dict[str, pa.Array]:
+def _results(found: GroupShears) -> dict[str, np.ndarray]:
     error = np.sqrt(np.diagonal(found.covariance, axis1=1, axis2=2))
-    values = {
+    return {
         "G1": found.shear[:, 0],
         "G2": found.shear[:, 1],
         "G1_ERR": error[:, 0],
@@ -118,13 +117,3 @@ def _results(found: GroupShears) -> dict[str, pa.Array]:
         "ELLIPTICITY_SIGMA": found.ellipticity_sigma,
         "ELLIPTICITY_SIGMA_ERR": found.ellipticity_sigma_err,
     }
-    return {name: pa.array(value) for name, value in values.items()}
-
-
-def _schema(columns: dict[str, pa.Array], metadata: dict[str, str]) -> pa.Schema:
-    fields = []
-    for name, values in columns.items():
-        unit, description = _DESCRIPTIONS[name]
-        described = {"unit": unit, "description": description}
-        fields.append(pa.field(name, values.type, False, described))
-    return pa.schema(fields, metadata)
