@@ -6,9 +6,7 @@ from scipy.special import logsumexp
 
 from shine.population import ShapePrior, ShapeSamples, infer_shear, log_population
 from shine.scores import shape_scores
-from tests.shine.test_population import intrinsic, lens, samples_of
-
-SIGMA, NOISE = 0.25, 0.12
+from tests.shine.simulated_shapes import NOISE, SIGMA, intrinsic, lens, samples_of
 
 
 def simulated(n, shear, seed, count=64, paired=False):

@@ -18,6 +18,8 @@ from constellation.products.scores import BlendScores, blend_scores
 from constellation.sphere import Floats
 from shine.errors import ConfigurationError, InputError, explain
 
+_LEAST_RADIUS, _MOST_RADIUS = 3.0, 0.25
+
 _DESCRIPTIONS = {
     "THETA_MIN": ("arcmin", "least separation"),
     "THETA_MAX": ("arcmin", "greatest separation"),
@@ -27,7 +29,11 @@ _DESCRIPTIONS = {
     "XI_CROSS": ("", "imaginary part of xi-: zero by symmetry"),
     "XI_PLUS_ERR": ("", "standard deviation of XI_PLUS"),
     "XI_MINUS_ERR": ("", "standard deviation of XI_MINUS"),
-    "MAP_SQ": ("", "aperture mass dispersion of radius THETA (Crittenden et al. 2002): E modes"),
+    "MAP_SQ": (
+        "",
+        "aperture mass dispersion of the bin's middle as radius (Crittenden et al. 2002): E modes; "
+        "null where separations that it needs are beyond the bins",
+    ),
     "MX_SQ": ("", "its B modes: zero by lensing"),
     "MAP_SQ_ERR": ("", "standard deviation of each, by shapes and noise"),
     "G_T": ("", "mean tangential shear: positive around masses"),
@@ -68,15 +74,17 @@ def shear_shear(galaxies: Galaxies, bins: Separations, ellipticity_sigma: float)
     gg = bins.correlation("GG")
     gg.process(field)
     map_sq, _, mx_sq, _, variance = gg.calculateMapSq(R=gg.rnom)
+    # it is an integral over separations from 0 to infinity, of which most must be there
+    partial = (gg.rnom < _LEAST_RADIUS * bins.least) | (gg.rnom > _MOST_RADIUS * bins.most)
     values = {
         "XI_PLUS": gg.xip,
         "XI_MINUS": gg.xim,
         "XI_CROSS": gg.xim_im,
         "XI_PLUS_ERR": np.sqrt(gg.varxip),
         "XI_MINUS_ERR": np.sqrt(gg.varxim),
-        "MAP_SQ": map_sq,
-        "MX_SQ": mx_sq,
-        "MAP_SQ_ERR": np.sqrt(variance),
+        "MAP_SQ": np.ma.array(map_sq, mask=partial),
+        "MX_SQ": np.ma.array(mx_sq, mask=partial),
+        "MAP_SQ_ERR": np.ma.array(np.sqrt(variance), mask=partial),
     }
     return _table(gg, values, bins)
 
@@ -112,7 +120,7 @@ def _table(found, values: dict[str, Floats], bins: Separations) -> pa.Table:
     columns = places | values | {"N_PAIRS": found.npairs}
     errors = f"jackknife of {bins.n_patches} patches" if bins.n_patches else "shapes and noise"
     return described_table(
-        {name: np.asarray(x)[held] for name, x in columns.items()},
+        {name: x[held] for name, x in columns.items()},
         _DESCRIPTIONS,
         {"errors": errors},
     )

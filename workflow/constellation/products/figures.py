@@ -8,6 +8,7 @@ import numpy as np
 import pyarrow as pa
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogFormatter
 
 from constellation.products.mass_map import MassMap
 from constellation.products.saving import BLUE, GREEN, ORANGE, VERMILION, save_figure
@@ -78,7 +79,10 @@ def _plot(table: pa.Table, style: dict, panels: list, path: Path, title: str) ->
             _draw(axes, table, style, (name, error, label, n))
         axes.axhline(0.0, color="0.5", lw=0.8)
         axes.set(xlabel=style["unit"])
-        axes.set_xscale("log" if (table[style["left"]].to_numpy() > 0.0).all() else "linear")
+        if (table[style["left"]].to_numpy() > 0.0).all():
+            axes.set_xscale("log")
+            axes.xaxis.set_major_formatter(LogFormatter())
+            axes.xaxis.set_minor_formatter(LogFormatter(minor_thresholds=(1.5, 0.6)))
         axes.legend(fontsize=9)
     figure.suptitle(title, fontsize=11)
     save_figure(figure, path)

@@ -2,8 +2,8 @@
 
 On the tangent plane with l1 to west and l2 to north, the transforms of shear and convergence are
 related by gamma = D kappa, D = (l1 + i l2)^2 / |l|^2, so that kappa = D* gamma: its real part is
-the E mode, its imaginary part the B mode, which lensing does not make. The shear is the local mean of
-what all blends say (`scores`), weighted by a Gaussian S of their distance:
+the E mode, its imaginary part the B mode, which lensing does not make. The shear is the local mean
+of what all blends say (`scores`), weighted by a Gaussian S of their distance:
 
     g(x) = S * sum (q + R g0) / S * sum R
 

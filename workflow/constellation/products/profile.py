@@ -1,7 +1,7 @@
 """The tangential shear around positions, from the stored samples.
 
 In the frame whose first axis points from the galaxy to the position, along the great circle, a
-shear g has the components -(g_t + i g_x): with phi the direction of the position, from west to north,
+shear g has the components -(g_t + i g_x): with phi the position's direction, from west to north,
 
     g_t = -(g1 cos 2phi + g2 sin 2phi),     g_x = -(g2 cos 2phi - g1 sin 2phi)
 

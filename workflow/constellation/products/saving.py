@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from io import BytesIO
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 from matplotlib.figure import Figure
 from numpy.typing import ArrayLike
@@ -22,12 +23,13 @@ Descriptions = Mapping[str, tuple[str, str]]  # unit and meaning of each column
 def described_table(
     values: Mapping[str, ArrayLike | pa.Array], about: Descriptions, metadata: Mapping[str, str]
 ) -> pa.Table:
-    """A table without missing values whose columns say their units and meanings."""
+    """A table whose columns say their units and meanings; masked arrays may have nulls."""
     arrays = {name: pa.array(column) for name, column in values.items()}
-    fields = [
-        pa.field(name, array.type, False, {"unit": about[name][0], "description": about[name][1]})
-        for name, array in arrays.items()
-    ]
+    fields = []
+    for name, array in arrays.items():
+        nullable = isinstance(values[name], np.ma.MaskedArray)
+        described = {"unit": about[name][0], "description": about[name][1]}
+        fields.append(pa.field(name, array.type, nullable, described))
     schema = pa.schema(fields, {"conventions": CONVENTIONS, **metadata})
     return pa.table(list(arrays.values()), schema)
 
