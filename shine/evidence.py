@@ -52,7 +52,8 @@ class Evidence:
     """The evidences of b blends; each may be asked for at a shear and dispersion of its own.
 
     `blend` (n,) says which galaxies share their samples; the blends are numbered by its sorted
-    values. `scale` (b,) was taken off the log weights: evidences are relative to it.
+    values. `scale` (b,) was taken off the log weights: evidences are relative to it. Raises
+    ValueError for a blend without any sample.
     """
 
     def __init__(self, shape: NDArray[np.complexfloating], log_weight: Floats, blend: Integers):
@@ -67,6 +68,9 @@ class Evidence:
         self.scale = np.max(weights, axis=1, initial=-np.inf, where=real)
         used = weights.shape[1] - np.argmax(real[:, ::-1], axis=1)
         self._blocks = list(self._cut(shape, weights, (order, first), used))
+        empty = sum(int(np.isneginf(block.log_weight).all(axis=1).sum()) for block in self._blocks)
+        if empty:
+            raise ValueError(f"{empty} blends without any sample of a shape within the unit disc")
 
     def _cut(self, shape, weights, rows, used) -> Iterator[_Block]:
         order, first = rows

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -29,6 +30,7 @@ def shapes(shear, rng, count=32, noise=0.05, paired=True):
     """Samples of galaxies of given shears; of each two of one shear the shapes cancel."""
     n = len(shear)
     e = intrinsic(n, rng)
+    e[np.abs(e) > 0.85] = 0.0  # or all of its samples may lie beyond the disc
     if paired:
         e[1::2] = -e[: n - n % 2 : 2]
     away = noise * (rng.standard_normal(n) + 1j * rng.standard_normal(n))
@@ -70,15 +72,18 @@ def publish(folder: Path, ra, dec, samples: ShapeSamples, **columns) -> Galaxies
     return Galaxies(PublishedCatalogue(publish_plainly(folder, shear, sources)))
 
 
-def _stored(samples: ShapeSamples) -> dict[str, list]:
-    shape, weight = [], []
-    top = samples.log_weight.max(axis=1, keepdims=True)
-    for s, w in zip(samples.shape, samples.log_weight - top, strict=True):
-        kept = (np.abs(s) < 1.0) & (w > _LOWEST)
-        pairs = np.stack([s[kept].real, s[kept].imag], axis=-1)
-        shape.append(np.rint(SHAPE_STEPS * pairs.ravel()).astype(np.int16))
-        weight.append(np.rint(LOG_WEIGHT_STEPS * w[kept]).astype(np.int16))
-    return {"SHAPE_SAMPLES": shape, "SAMPLE_LOG_WEIGHT": weight}
+def _stored(samples: ShapeSamples) -> dict[str, pa.Array]:
+    weight = samples.log_weight - samples.log_weight.max(axis=1, keepdims=True)
+    kept = (np.abs(samples.shape) < 1.0) & (weight > _LOWEST)
+    ends = np.append(0, np.cumsum(kept.sum(axis=1)))
+    shape = samples.shape[kept]
+    pairs = np.rint(SHAPE_STEPS * np.stack([shape.real, shape.imag], axis=-1)).ravel()
+    weights = np.rint(LOG_WEIGHT_STEPS * weight[kept])
+    lists = (("SHAPE_SAMPLES", 2 * ends, pairs), ("SAMPLE_LOG_WEIGHT", ends, weights))
+    return {
+        name: pa.ListArray.from_arrays(pa.array(offsets, pa.int32()), pa.array(x.astype(np.int16)))
+        for name, offsets, x in lists
+    }
 
 
 def _shear_rows(values: dict, samples: ShapeSamples, status: dict) -> list[dict]:
@@ -112,6 +117,14 @@ def _shear_rows(values: dict, samples: ShapeSamples, status: dict) -> list[dict]
             }
         )
     return rows
+
+
+def galsim_shear(cluster, west_arcsec, north_arcsec, reduced=True):
+    """The shear that GalSim gives at sources of redshift 1."""
+    with warnings.catch_warnings():
+        # GalSim 2.8 divides in a way that NumPy 2.4 warns of, for the sake of the centre
+        warnings.filterwarnings("ignore", "'where' used without 'out'", UserWarning)
+        return cluster.getShear((west_arcsec, north_arcsec), 1.0, reduced=reduced)
 
 
 def carried(ra, dec, to_ra, to_dec):

@@ -18,6 +18,7 @@ from constellation.products.scores import BlendScores, blend_scores
 from constellation.sphere import Floats
 from shine.errors import ConfigurationError, InputError, explain
 
+_SLOP = 0.03
 _LEAST_RADIUS, _MOST_RADIUS = 3.0, 0.25
 
 _DESCRIPTIONS = {
@@ -57,7 +58,10 @@ class Separations:
         settings = {"min_sep": self.least, "max_sep": self.most, "nbins": self.n_bins}
         jackknife = {"var_method": "jackknife", "cross_patch_weight": "match"}
         errors = jackknife if self.n_patches else {}
-        return settings | {"sep_units": "arcmin", "metric": "Arc"} | errors
+        # of the width of bins, and of angles: finer than TreeCorr's own choice for wide bins
+        width = np.log(self.most / self.least) / self.n_bins
+        slop = {"bin_slop": min(1.0, _SLOP / width), "angle_slop": _SLOP}
+        return settings | {"sep_units": "arcmin", "metric": "Arc"} | slop | errors
 
     def correlation(self, kind: str):
         """TreeCorr's correlation of a kind such as GG."""
