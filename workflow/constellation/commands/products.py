@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 from pathlib import Path
 
 from constellation.commands import Command, count, positive, say
@@ -29,7 +30,7 @@ def _add_positions(command: argparse.ArgumentParser, required: bool) -> None:
     around = command.add_mutually_exclusive_group(required=required)
     around.add_argument(
         "--at",
-        type=_degrees,
+        type=_number,
         nargs=2,
         action="append",
         metavar=("RA", "DEC"),
@@ -72,6 +73,8 @@ def _around(options: argparse.Namespace):
 
     if options.positions is not None:
         return read_positions(options.positions)
+    for place in options.at:
+        _check_place("--at", *place)
     ra, dec = np.array(options.at).T
     return ra, dec
 
@@ -86,7 +89,7 @@ def _describe_shear_map(command: argparse.ArgumentParser) -> None:
     )
     command.add_argument(
         "--centre",
-        type=_degrees,
+        type=_number,
         nargs=2,
         metavar=("RA", "DEC"),
         help="of the plane, in degrees; default: the middle of the sub-tiles",
@@ -130,6 +133,8 @@ def _cells(options: argparse.Namespace, galaxies):
     if options.by is not None:
         kind = cells.TileCells if options.by == "tile" else cells.SubtileCells
         return kind(shear)
+    if options.centre is not None:
+        _check_place("--centre", *options.centre)
     centre = options.centre or middle(np.asarray(shear["RA"]), np.asarray(shear["DEC"]))
     return cells.PlaneCells(*centre, options.side)
 
@@ -138,7 +143,7 @@ def _describe_convergence_map(command: argparse.ArgumentParser) -> None:
     _add_catalogue(command, "the catalogue's mean")
     command.add_argument(
         "--area",
-        type=_degrees,
+        type=_number,
         nargs=4,
         metavar=("RA", "DEC", "WIDTH", "HEIGHT"),
         help="centre in degrees, sides in arcmin; default: all galaxies",
@@ -161,11 +166,15 @@ def _convergence_map(options: argparse.Namespace) -> None:
     from constellation.products.grid import Grid
     from constellation.products.mass_map import mass_map
     from constellation.tables import write_table
+    from shine.errors import ConfigurationError
 
     galaxies = _galaxies(options)
     if options.area is None:
         grid = Grid.of_all(galaxies, options.pixel)
     else:
+        _check_place("--area", *options.area[:2])
+        if min(options.area[2:]) <= 0.0:
+            raise ConfigurationError("--area: expected WIDTH and HEIGHT above 0")
         grid = Grid.of_area(tuple(options.area), options.pixel)
     found = mass_map(galaxies, grid, options.smoothing, _dispersion(options, galaxies))
     write_table(found.table(), options.output)
@@ -198,7 +207,7 @@ def _describe_profile(command: argparse.ArgumentParser) -> None:
     _add_positions(command, required=True)
     _add_bins(command, 0.5, 10.0, 8)
     command.add_argument(
-        "--edges", type=float, nargs="+", metavar="ARCMIN", help="of the rings, instead"
+        "--edges", type=_number, nargs="+", metavar="ARCMIN", help="of the rings, instead"
     )
     _add_outputs(command)
 
@@ -263,8 +272,18 @@ def _check_bins(options: argparse.Namespace) -> None:
         raise ConfigurationError(f"--max: found {options.max:g}, expected more than --min")
 
 
-def _degrees(text: str) -> float:
-    return float(text)
+def _check_place(name: str, ra: float, dec: float) -> None:
+    from shine.errors import ConfigurationError
+
+    if abs(dec) > 90.0:
+        raise ConfigurationError(f"{name}: found RA {ra:g} and Dec {dec:g}, expected degrees")
+
+
+def _number(text: str) -> float:
+    value = float(text)
+    if not math.isfinite(value):
+        raise argparse.ArgumentTypeError(f"found {text}, expected a number")
+    return value
 
 
 def _order(text: str) -> int:

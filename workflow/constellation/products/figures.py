@@ -63,11 +63,12 @@ def plot_correlations(table: pa.Table, path: Path) -> None:
         series = [[("G_T", "G_ERR", "tangential"), ("G_X", "G_ERR", "cross")]]
         title = "mean shear around positions"
     else:
-        series = [
-            [("XI_PLUS", "XI_PLUS_ERR", "ξ+"), ("XI_MINUS", "XI_MINUS_ERR", "ξ−")],
-            [("MAP_SQ", "MAP_SQ_ERR", "⟨Map²⟩, E"), ("MX_SQ", "MAP_SQ_ERR", "⟨M×²⟩, B")],
-        ]
-        title = "shear correlation functions; aperture mass dispersion of radius θ"
+        series = [[("XI_PLUS", "XI_PLUS_ERR", "ξ+"), ("XI_MINUS", "XI_MINUS_ERR", "ξ−")]]
+        title = "shear correlation functions"
+        if table["MAP_SQ"].null_count < table.num_rows:
+            mass = [("MAP_SQ", "MAP_SQ_ERR", "⟨Map²⟩, E"), ("MX_SQ", "MAP_SQ_ERR", "⟨M×²⟩, B")]
+            series.append(mass)
+            title += "; aperture mass dispersion of radius θ"
     errors = table.schema.metadata[b"errors"].decode()
     _plot(table, style, series, path, f"{title}; errors of {errors}")
 
