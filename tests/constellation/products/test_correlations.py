@@ -15,7 +15,7 @@ from constellation.products.scores import blend_scores
 from shine.errors import ConfigurationError, InputError
 from shine.population import ShapePrior, ShapeSamples
 from shine.scores import shape_scores
-from tests.constellation.products.simulated import SIGMA_E, publish, shapes
+from tests.constellation.products.simulated import SIGMA_E, carried, publish, shapes
 from tests.constellation.products.test_profile import disc, halo
 
 BINS = Separations(2.0, 60.0, 5)
@@ -121,7 +121,8 @@ def test_around_positions_it_is_the_profile(tmp_path):
 
 def test_blends_count_once_at_the_middle_of_their_members(tmp_path):
     rng = np.random.default_rng(5)
-    ra, dec = np.array([10.0, 10.0004, 359.9999, 0.0001]), np.array([-85.0, -85.0001, 1.0, 1.0])
+    # the first two, 2 arcsec from the pole, see north in directions 60 degrees apart
+    ra, dec = np.array([10.0, 70.0, 359.9999, 0.0001]), np.array([-89.9995, -89.9995, 1.0, 1.0])
     samples = shapes(np.full(4, 0.03 + 0.02j), rng)
     blend = np.array([3, 3, 1, 1])
     log_weight = samples.log_weight[[0, 0, 2, 2]]
@@ -129,9 +130,10 @@ def test_blends_count_once_at_the_middle_of_their_members(tmp_path):
     galaxies = publish(tmp_path / "c", ra, dec, together)
     scores = blend_scores(galaxies.catalogue.sources(), SIGMA_E)
     assert scores.members.tolist() == [2, 2]
-    np.testing.assert_allclose(scores.ra % 360.0, [0.0, 10.0002], atol=1e-5)
-    np.testing.assert_allclose(scores.dec, [1.0, -85.00005], atol=1e-5)
-    expected = shape_scores(together, SIGMA_E)
+    np.testing.assert_allclose(scores.ra % 360.0, [0.0, 40.0], atol=1e-5)
+    np.testing.assert_allclose(scores.dec, [1.0, -90.0 + 5e-4 * np.cos(np.pi / 6)], atol=1e-6)
+    middles = np.repeat(scores.ra[::-1], 2), np.repeat(scores.dec[::-1], 2)
+    expected = shape_scores(together.turned(carried(ra, dec, *middles)), SIGMA_E)
     # samples are stored in steps
     np.testing.assert_allclose(scores.gradient.real, expected.gradient[:, 0], atol=0.02)
     np.testing.assert_allclose(scores.gradient.imag, expected.gradient[:, 1], atol=0.02)

@@ -105,7 +105,7 @@ def test_a_cluster_stands_out_where_it_is(field):
 
 def test_a_large_shear_is_found_too(tmp_path):
     """One expansion around zero would be 8 per cent off at g = 0.25."""
-    place, rng = (0.0, -80.0), np.random.default_rng(6)
+    place, rng = (0.0, -89.5), np.random.default_rng(6)
     grid = Grid.of_area((*place, 30.0, 15.0), 0.5)
     sky = grid.wcs.pixel_to_world(*rng.uniform(-0.5, (59.5, 29.5), (2500, 2)).repeat(2, axis=0).T)
     ra, dec = sky.ra.deg, sky.dec.deg
