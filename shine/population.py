@@ -9,14 +9,17 @@ galaxy (`shine.importance`) the posterior is
 
 (members of a blend share their samples: the product over them stands inside the sum). The log of
 a mean of K weights is low by half its relative variance; each blend's term is corrected for that
-by (sum w^2 / (sum w)^2 - 1/K) / 2. Plain NumPy: it needs neither pixels nor JAX.
+by (sum w^2 / (sum w)^2 - 1/K) / 2 (`shine.evidence`). Plain NumPy: it needs neither pixels nor JAX.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import product
 
 import numpy as np
 from numpy.typing import NDArray
+
+from shine.evidence import Evidence
 
 Floats = NDArray[np.floating]
 
@@ -24,6 +27,7 @@ Floats = NDArray[np.floating]
 _STEP = np.array([3e-3, 3e-3, 2e-2])
 _NODES = 5  # Gauss-Hermite nodes per dimension
 _LOG_SIGMA_PRIOR_SIGMA = 0.5
+_MOST_SAMPLES = 1 << 22  # of groups that are inferred side by side: 130 MB
 
 
 @dataclass(frozen=True)
@@ -43,9 +47,14 @@ class ShapeSamples:
     log_weight: Floats  # (n, K) l_ik; -inf where padded. Members of a blend have the same
     blend: NDArray[np.integer]  # (n,) galaxies of equal numbers were sampled together
 
-    def select(self, chosen: NDArray[np.bool_]) -> "ShapeSamples":
+    def select(self, chosen: NDArray[np.bool_ | np.integer]) -> "ShapeSamples":
         """Some of the galaxies."""
         return ShapeSamples(self.shape[chosen], self.log_weight[chosen], self.blend[chosen])
+
+    def turned(self, angle_rad: Floats) -> "ShapeSamples":
+        """The shapes in frames whose axes are turned by -angle (n,): directions grow by angle."""
+        turn = np.exp(2j * np.asarray(angle_rad))[:, None]
+        return ShapeSamples(self.shape * turn, self.log_weight, self.blend)
 
 
 @dataclass(frozen=True)
@@ -57,13 +66,15 @@ class ShearPosterior:
     ellipticity_sigma: float  # posterior mean; the given one if it was not inferred
     ellipticity_sigma_err: float  # 0 if it was not inferred
     n_galaxies: int
-    _density: "_Posterior"
+    _samples: ShapeSamples
+    _prior: ShapePrior
 
     def log_density(self, shear: Floats) -> Floats:
         """Log posterior density at shears (..., 2), up to a constant, at the mean dispersion."""
-        points = np.reshape(shear, (-1, 2))
+        density = _Posterior(self._samples, np.zeros(self.n_galaxies, int), self._prior)
         log_sigma = np.log(self.ellipticity_sigma)
-        values = [self._density(np.append(g, log_sigma)) for g in points]
+        points = np.reshape(shear, (-1, 2))
+        values = [density(np.append(g, log_sigma)[None])[0] for g in points]
         return np.reshape(values, np.shape(shear)[:-1])
 
     def log_weights(self, samples: ShapeSamples) -> Floats:
@@ -74,6 +85,18 @@ class ShearPosterior:
         return samples.log_weight + together[samples.blend]
 
 
+@dataclass(frozen=True)
+class GroupShears:
+    """The shears of G groups of galaxies, sorted by their labels; as in `ShearPosterior`."""
+
+    label: NDArray  # (G,)
+    shear: Floats  # (G, 2)
+    covariance: Floats  # (G, 2, 2)
+    ellipticity_sigma: Floats  # (G,)
+    ellipticity_sigma_err: Floats  # (G,)
+    n_galaxies: NDArray[np.integer]  # (G,)
+
+
 def infer_shear(samples: ShapeSamples, prior: ShapePrior) -> ShearPosterior:
     """Posterior of the shear that all the galaxies share.
 
@@ -82,40 +105,37 @@ def infer_shear(samples: ShapeSamples, prior: ShapePrior) -> ShearPosterior:
     """
     if not len(samples.shape):
         raise ValueError("no galaxy to infer a shear from")
-    posterior = _Posterior(samples, prior)
-    free = slice(0, 3 if prior.infer_sigma else 2)
-    start = np.array([0.0, 0.0, np.log(prior.ellipticity_sigma)])
-
-    def full(x: Floats) -> Floats:
-        return np.append(x, start[2]) if not prior.infer_sigma else x
-
-    def energy(x: Floats) -> float:
-        value = -posterior(full(x))
-        return value if np.isfinite(value) else 1e30
-
-    mode = start[free]
-    for _ in range(30):
-        slope, curvature = _derivatives(energy, mode)
-        step = -np.linalg.solve(_made_positive(curvature), slope)
-        step /= max(1.0, np.abs(step / np.array([0.1, 0.1, 0.4])[free]).max())
-        while energy(mode + step) > energy(mode) + 1e-9 and np.abs(step).max() > 1e-9:
-            step = 0.5 * step
-        mode = mode + step
-        if np.sqrt(step @ curvature @ step) < 1e-3:
-            break
-    mean, covariance = _moments(energy, mode, _made_positive(_derivatives(energy, mode)[1]))
-    sigma, sigma_err = prior.ellipticity_sigma, 0.0
-    if prior.infer_sigma:
-        sigma = float(np.exp(mean[2] + 0.5 * covariance[2, 2]))
-        sigma_err = float(sigma * np.sqrt(covariance[2, 2]))
+    found = infer_groups(samples, np.zeros(len(samples.shape), int), prior)
     return ShearPosterior(
-        shear=mean[:2],
-        covariance=covariance[:2, :2],
-        ellipticity_sigma=sigma,
-        ellipticity_sigma_err=sigma_err,
+        shear=found.shear[0],
+        covariance=found.covariance[0],
+        ellipticity_sigma=float(found.ellipticity_sigma[0]),
+        ellipticity_sigma_err=float(found.ellipticity_sigma_err[0]),
         n_galaxies=len(samples.shape),
-        _density=posterior,
+        _samples=samples,
+        _prior=prior,
     )
+
+
+def infer_groups(samples: ShapeSamples, label: NDArray, prior: ShapePrior) -> GroupShears:
+    """`infer_shear` for all galaxies of one label (n,), for each label there is.
+
+    Many groups are inferred side by side; the answer for one does not depend on the others. Of a
+    blend that is divided between groups each takes the samples for its own members.
+    """
+    values, group = np.unique(label, return_inverse=True)
+    order = np.argsort(group, kind="stable")
+    first = np.searchsorted(group[order], np.arange(len(values) + 1))
+    most_rows = max(_MOST_SAMPLES // samples.shape.shape[1], 1)
+    parts, low = [], 0
+    while low < len(values):
+        high = np.searchsorted(first, first[low] + most_rows, "right")
+        high = min(max(int(high) - 1, low + 1), len(values))
+        rows = order[first[low] : first[high]]
+        parts.append(_infer(samples.select(rows), group[rows] - low, prior))
+        low = high
+    shear, covariance, sigma, sigma_err = (np.concatenate(x) for x in zip(*parts, strict=True))
+    return GroupShears(values, shear, covariance, sigma, sigma_err, np.diff(first))
 
 
 def log_population(shape: NDArray[np.complexfloating], shear: complex, sigma: float) -> Floats:
@@ -130,76 +150,116 @@ def log_population(shape: NDArray[np.complexfloating], shear: complex, sigma: fl
 
 
 class _Posterior:
-    """The log posterior of (g1, g2, log sigma), up to a constant."""
+    """The log posteriors of (g1, g2, log sigma) of G groups, each up to a constant."""
 
-    def __init__(self, samples: ShapeSamples, prior: ShapePrior) -> None:
-        order = np.argsort(samples.blend, kind="stable")
-        self._shape = samples.shape[order].astype(np.complex128)
-        blend = samples.blend[order]
-        self._first = np.flatnonzero(np.append(True, blend[1:] != blend[:-1]))
-        log_weight = samples.log_weight[order][self._first].astype(float)
-        self._log_weight = log_weight - log_weight.max(axis=1, keepdims=True)
-        self._count = np.isfinite(log_weight).sum(axis=1)
+    def __init__(
+        self, samples: ShapeSamples, group: NDArray[np.integer], prior: ShapePrior
+    ) -> None:
+        # blends in the order of their groups, so that a group's are next to each other
+        pairs = group.astype(np.int64) * (int(samples.blend.max()) + 1) + samples.blend
+        which, blend = np.unique(pairs, return_inverse=True)
+        self.evidence = Evidence(samples.shape, samples.log_weight, blend)
+        self._group = which // (int(samples.blend.max()) + 1)
+        self.n_groups = int(self._group[-1]) + 1
+        self._first = np.searchsorted(self._group, np.arange(self.n_groups))
         self._prior = prior
 
-    def __call__(self, x: Floats) -> float:
-        g1, g2, log_sigma = x
+    def __call__(self, x: Floats) -> Floats:
+        """(G,) at points (G, 3); -inf where |g| is not below 1."""
         prior = self._prior
-        if g1**2 + g2**2 >= 1.0:
-            return -np.inf
-        evidence, correction = self._terms(complex(g1, g2), float(np.exp(log_sigma)))
-        away = (log_sigma - np.log(prior.ellipticity_sigma)) / _LOG_SIGMA_PRIOR_SIGMA
-        log_prior = -0.5 * (g1**2 + g2**2) / prior.shear_sigma**2
+        size = np.sum(x[:, :2] ** 2, axis=1)
+        within = size < 1.0
+        shear = np.where(within[:, None], x[:, :2], 0.0)
+        sigma = np.exp(x[:, 2])
+        evidence, correction = self.evidence.terms(shear[self._group], sigma[self._group])
+        away = (x[:, 2] - np.log(prior.ellipticity_sigma)) / _LOG_SIGMA_PRIOR_SIGMA
+        log_prior = -0.5 * size / prior.shear_sigma**2
         if prior.infer_sigma:
             log_prior -= 0.5 * away**2
-        return float(np.sum(evidence + correction) + log_prior)
-
-    def weights(self, shear: complex, sigma: float) -> Floats:
-        """Log weights (blends, K) of the samples given the shear and the population."""
-        log_p = log_population(self._shape, shear, sigma)
-        return self._log_weight + np.add.reduceat(log_p, self._first, axis=0)
-
-    def _terms(self, shear: complex, sigma: float) -> tuple[Floats, Floats]:
-        log_w = self.weights(shear, sigma)
-        most = log_w.max(axis=1, keepdims=True)
-        w = np.exp(log_w - most)
-        total = w.sum(axis=1)
-        unevenness = (w**2).sum(axis=1) / total**2
-        return np.log(total) + most[:, 0], 0.5 * (unevenness - 1.0 / self._count)
+        value = np.add.reduceat(evidence + correction, self._first) + log_prior
+        return np.where(within, value, -np.inf)
 
 
-def _derivatives(energy, x: Floats) -> tuple[Floats, Floats]:
-    """Gradient and Hessian by central differences."""
-    d, step = len(x), _STEP[: len(x)]
+def _infer(samples: ShapeSamples, group: NDArray[np.integer], prior: ShapePrior):
+    """Shears (G, 2), covariances (G, 2, 2), dispersions (G,) and their errors (G,)."""
+    posterior = _Posterior(samples, group, prior)
+    free = 3 if prior.infer_sigma else 2
+    n, log_sigma = posterior.n_groups, np.log(prior.ellipticity_sigma)
+
+    def energy(x: Floats) -> Floats:
+        full = x if prior.infer_sigma else np.column_stack([x, np.full(n, log_sigma)])
+        value = -posterior(full)
+        return np.where(np.isfinite(value), value, 1e30)
+
+    mode = np.tile(np.array([0.0, 0.0, log_sigma])[:free], (n, 1))
+    moving = np.ones(n, bool)
+    for _ in range(30):
+        slope, curvature = _derivatives(energy, mode)
+        step = -np.linalg.solve(_made_positive(curvature), slope[..., None])[..., 0]
+        size = np.abs(step / np.array([0.1, 0.1, 0.4])[:free]).max(axis=1, keepdims=True)
+        step = np.where(moving[:, None], step / np.maximum(1.0, size), 0.0)
+        step = _shortened(energy, mode, step)
+        mode = mode + step
+        moving &= np.sqrt(np.abs(np.einsum("gi,gij,gj->g", step, curvature, step))) >= 1e-3
+        if not moving.any():
+            break
+    mean, covariance = _moments(energy, mode, _made_positive(_derivatives(energy, mode)[1]))
+    sigma, sigma_err = np.full(n, prior.ellipticity_sigma), np.zeros(n)
+    if prior.infer_sigma:
+        sigma = np.exp(mean[:, 2] + 0.5 * covariance[:, 2, 2])
+        sigma_err = sigma * np.sqrt(covariance[:, 2, 2])
+    return mean[:, :2], covariance[:, :2, :2], sigma, sigma_err
+
+
+_Energy = Callable[[Floats], Floats]
+
+
+def _shortened(energy: _Energy, mode: Floats, step: Floats) -> Floats:
+    """Steps (G, d) halved until none goes uphill."""
+    here = energy(mode)
+    while True:
+        uphill = (energy(mode + step) > here + 1e-9) & (np.abs(step).max(axis=1) > 1e-9)
+        if not uphill.any():
+            return step
+        step = np.where(uphill[:, None], 0.5 * step, step)
+
+
+def _derivatives(energy: _Energy, x: Floats) -> tuple[Floats, Floats]:
+    """Gradients (G, d) and Hessians (G, d, d) by central differences."""
+    d = x.shape[1]
+    step = _STEP[:d]
     unit = np.diag(step)
     here = energy(x)
-    up = np.array([energy(x + unit[i]) for i in range(d)])
-    down = np.array([energy(x - unit[i]) for i in range(d)])
-    hessian = np.diag((up + down - 2.0 * here) / step**2)
+    up = np.array([energy(x + unit[i]) for i in range(d)]).T
+    down = np.array([energy(x - unit[i]) for i in range(d)]).T
+    hessian = np.zeros((len(x), d, d))
     for i in range(d):
+        hessian[:, i, i] = (up[:, i] + down[:, i] - 2.0 * here) / step[i] ** 2
         for j in range(i):
-            both = energy(x + unit[i] + unit[j]) - up[i] - up[j] + here
-            hessian[i, j] = hessian[j, i] = both / (step[i] * step[j])
+            both = energy(x + unit[i] + unit[j]) - up[:, i] - up[:, j] + here
+            hessian[:, i, j] = hessian[:, j, i] = both / (step[i] * step[j])
     return (up - down) / (2.0 * step), hessian
 
 
 def _made_positive(matrix: Floats) -> Floats:
     values, vectors = np.linalg.eigh(matrix)
-    floor = max(1e-6 * np.abs(values).max(), 1e-12)
-    return (vectors * np.maximum(np.abs(values), floor)) @ vectors.T
+    size = np.abs(values)
+    floor = np.maximum(1e-6 * size.max(axis=-1, keepdims=True), 1e-12)
+    return (vectors * np.maximum(size, floor)[..., None, :]) @ np.swapaxes(vectors, -1, -2)
 
 
-def _moments(energy, mode: Floats, curvature: Floats) -> tuple[Floats, Floats]:
+def _moments(energy: _Energy, mode: Floats, curvature: Floats) -> tuple[Floats, Floats]:
     """Mean and covariance of exp(-energy) by quadrature in coordinates where it is nearly round."""
     nodes, weights = np.polynomial.hermite_e.hermegauss(_NODES)
     root = np.linalg.cholesky(np.linalg.inv(curvature))
-    grid = np.array(list(product(nodes, repeat=len(mode))))
-    log_weight = np.log([np.prod(w) for w in product(weights, repeat=len(mode))])
-    points = mode + grid @ root.T
+    d = mode.shape[1]
+    grid = np.array(list(product(nodes, repeat=d)))
+    log_weight = np.log([np.prod(w) for w in product(weights, repeat=d)])
+    points = mode + np.einsum("gij,qj->qgi", root, grid)
     log_p = np.array([-energy(point) for point in points])
-    log_ratio = log_p + 0.5 * np.sum(grid**2, axis=1) + log_weight
-    p = np.exp(log_ratio - log_ratio.max())
-    p /= p.sum()
-    mean = p @ points
+    log_ratio = log_p + (0.5 * np.sum(grid**2, axis=1) + log_weight)[:, None]
+    p = np.exp(log_ratio - log_ratio.max(axis=0))
+    p /= p.sum(axis=0)
+    mean = np.einsum("qg,qgi->gi", p, points)
     away = points - mean
-    return mean, (away * p[:, None]).T @ away
+    return mean, np.einsum("qg,qgi,qgj->gij", p, away, away)

@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 from numpy.typing import ArrayLike
 
 from shine.errors import InputError, explain
-from shine.population import ShapePrior, ShapeSamples, ShearPosterior, infer_shear
+from shine.population import ShapePrior, ShapeSamples, ShearPosterior, infer_groups, infer_shear
 from shine.result_schema import LOG_WEIGHT_STEPS, SHAPE_STEPS
 
 _PLACE = ["TILE_ID", "SUBTILE_ROW", "SUBTILE_COL", "BLEND"]
@@ -45,14 +45,24 @@ def reinfer(
     if not has.any():
         action = "Infer it with inference.method: marginal."
         raise InputError(explain("samples", "no row with samples", "samples of galaxies", action))
-    shapes = _shape_samples(table.filter(pa.array(has)))
+    shapes = shape_samples(table.filter(pa.array(has)))
     prior = prior or ShapePrior(ellipticity_sigma=0.25)
     if groups is None:
         return infer_shear(shapes, prior)
     label = np.asarray(groups)[has]
+    found = infer_groups(shapes, label, prior)
+    rows = np.split(np.argsort(label, kind="stable"), np.cumsum(found.n_galaxies)[:-1])
     return {
-        value.item(): infer_shear(shapes.select(label == value), prior)
-        for value in np.unique(label)
+        value.item(): ShearPosterior(
+            shear=found.shear[n],
+            covariance=found.covariance[n],
+            ellipticity_sigma=float(found.ellipticity_sigma[n]),
+            ellipticity_sigma_err=float(found.ellipticity_sigma_err[n]),
+            n_galaxies=len(rows[n]),
+            _samples=shapes.select(rows[n]),
+            _prior=prior,
+        )
+        for n, value in enumerate(found.label)
     }
 
 
@@ -88,7 +98,8 @@ def _read_columns(path: str | Path) -> pa.Table:
     return file.read(columns=names, use_threads=False)
 
 
-def _shape_samples(table: pa.Table) -> ShapeSamples:
+def shape_samples(table: pa.Table) -> ShapeSamples:
+    """The samples in rows of a source table that all have some."""
     weights = table["SAMPLE_LOG_WEIGHT"].combine_chunks()
     count = np.diff(np.asarray(weights.offsets))
     pairs = np.asarray(table["SHAPE_SAMPLES"].combine_chunks().flatten()).reshape(-1, 2)

@@ -51,6 +51,10 @@ COMMANDS = (
     "quality-gate",
     "schema",
     "shine-config",
+    "shear-map",
+    "convergence-map",
+    "profile",
+    "correlations",
 )
 TILING = {"tiles": "tiles.csv", "sub_tile_grid": [1, 2]}
 
@@ -209,7 +213,11 @@ def test_a_tile_that_is_not_planned_is_refused(folder, capsys, tile):
         ("index --survey nowhere --output y", 3, "nowhere: found no such folder"),
         ("assemble --config nowhere.yaml", 2, "cannot read the configuration"),
         ("assemble --config config.yaml", 3, "no result for 4 of 4 planned sub-tiles: 11_0_0 (log"),
-        ("merge-tiles --tiling config.yaml --tiles x --logs x --receipt z --output y", 3, "x/11.parq"),
+        (
+            "merge-tiles --tiling config.yaml --tiles x --logs x --receipt z --output y",
+            3,
+            "x/11.parq",
+        ),
         (
             'publish --tiling {"grid":1} --tiles x --logs x --receipt z --output y',
             2,

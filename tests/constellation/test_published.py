@@ -58,6 +58,15 @@ def test_a_cone_opens_no_file_that_cannot_hold_any(catalogue):
     assert west != east
 
 
+def test_files_are_read_one_by_one_and_only_near_a_place(catalogue):
+    every = [table["OBJECT_ID"].to_pylist() for table in catalogue.sources_by_file(("OBJECT_ID",))]
+    assert [len(ids) for ids in every] == [300, 300]
+    together = [object_id for ids in every for object_id in ids]
+    assert together == catalogue.sources(["OBJECT_ID"])["OBJECT_ID"].to_pylist()
+    [near] = catalogue.sources_by_file(["OBJECT_ID"], (359.9, -20.0, 0.5))
+    assert near["OBJECT_ID"].to_pylist() == every[0]
+
+
 def test_columns_and_conditions_are_those_asked_for(catalogue):
     assert catalogue.sources().schema.equals(SOURCES)
     found = catalogue.sources(["OBJECT_ID"], field("OBJECT_ID") < 11_010)

@@ -4,44 +4,12 @@ import jax
 import numpy as np
 import pytest
 
-from shine import population
+from shine.evidence import Evidence
 from shine.population import ShapePrior, ShapeSamples, infer_shear, log_population
 from shine.prior_utils import unlens
+from tests.shine.simulated_shapes import NOISE, SHEAR, SIGMA, measured, samples_of
 
-SHEAR = 0.06 - 0.04j
-SIGMA = 0.25
-NOISE = 0.12  # of a measured shape, each component
 FIXED = ShapePrior(ellipticity_sigma=SIGMA, infer_sigma=False)
-
-
-def lens(e, shear):
-    return (e + shear) / (1.0 + np.conj(shear) * e)
-
-
-def intrinsic(n, rng):
-    """Ellipticities of the truncated Gaussian."""
-    e = np.zeros(0, complex)
-    while len(e) < n:
-        more = SIGMA * (rng.standard_normal(n) + 1j * rng.standard_normal(n))
-        e = np.append(e, more[np.abs(more) < 1.0])
-    return e[:n]
-
-
-def measured(n, rng, shear=SHEAR, noise=NOISE):
-    """Lensed shapes with Gaussian noise."""
-    away = noise * (rng.standard_normal(n) + 1j * rng.standard_normal(n))
-    return lens(intrinsic(n, rng), shear) + away
-
-
-def samples_of(seen, count, rng, noise=NOISE):
-    """Exactly weighted samples from a proposal wider than the posterior of a wide population."""
-    population_variance, variance = (1.4 * SIGMA) ** 2, noise**2
-    shrunk = population_variance / (population_variance + variance)
-    width = 1.3 * np.sqrt(shrunk * variance)
-    z = rng.standard_normal((len(seen), count)) + 1j * rng.standard_normal((len(seen), count))
-    shape = shrunk * seen[:, None] + width * z
-    log_weight = 0.5 * np.abs(z) ** 2 - 0.5 * np.abs(shape - seen[:, None]) ** 2 / variance
-    return ShapeSamples(shape, log_weight, np.arange(len(seen)))
 
 
 def error(posterior):
@@ -179,10 +147,8 @@ def test_the_correction_for_finite_samples_reduces_the_shift(monkeypatch):
 
     reference = infer_shear(plenty, FIXED).shear @ direction
     corrected = shear_of_parts()
-    terms = population._Posterior._terms
-    monkeypatch.setattr(
-        population._Posterior, "_terms", lambda *arguments: (terms(*arguments)[0], 0.0)
-    )
+    terms = Evidence.terms
+    monkeypatch.setattr(Evidence, "terms", lambda *arguments: (terms(*arguments)[0], 0.0))
     plain = shear_of_parts()
     assert plain - reference < -0.02
     assert abs(corrected - reference) < 0.4 * abs(plain - reference)

@@ -12,6 +12,7 @@ from constellation.commands import (
     catalogue,
     lakehouse,
     planning,
+    products,
     quality,
     queries,
     say,
@@ -77,5 +78,6 @@ _COMMANDS = (
     | tracing.COMMANDS
     | lakehouse.COMMANDS
     | quality.COMMANDS
+    | products.COMMANDS
     | settings.COMMANDS
 )

@@ -67,9 +67,17 @@ class PublishedCatalogue:
         """The sources, or columns of those that fulfil a condition such as field("FLUX") > 1."""
         return self._read(self.files["PATH"].to_pylist(), columns, where)
 
-    def sources_by_file(self, columns: Sequence[str] | None = None) -> Iterator[pa.Table]:
-        """The sources of one file after the other, in the order of `files`."""
-        for path in self.files["PATH"].to_pylist():
+    def sources_by_file(
+        self,
+        columns: Sequence[str] | None = None,
+        near: tuple[float, float, float] | None = None,
+    ) -> Iterator[pa.Table]:
+        """The sources of one file after the other, in the order of `files`: a tile at a time.
+
+        With `near` (RA, Dec and radius in degrees) only of files that can hold any within it.
+        """
+        paths = self.files["PATH"].to_pylist() if near is None else self.files_near(*near)
+        for path in paths:
             yield self.sources_in(path, columns)
 
     def sources_in(self, path: str, columns: Sequence[str] | None = None) -> pa.Table:
@@ -99,12 +107,12 @@ class PublishedCatalogue:
         self, paths: Sequence[str], columns: Sequence[str] | None, where: pc.Expression | None
     ) -> pa.Table:
         if not paths:
-            return SOURCES.empty_table().select(columns or SOURCES.names)
+            return SOURCES.empty_table().select(list(columns or SOURCES.names))
         try:
             found = dataset.dataset(
                 [str(self.folder / path) for path in paths], schema=SOURCES, format="parquet"
             )
-            return found.to_table(columns=columns, filter=where)
+            return found.to_table(columns=columns and list(columns), filter=where)
         except (OSError, pa.ArrowInvalid) as error:
             problem = " ".join(str(error).split())
             action = "If it was published anew meanwhile, read it again; else publish it again."

@@ -1,0 +1,1 @@
+"""Science products of a published catalogue: shear and mass maps, profiles, correlations."""
