@@ -7,7 +7,16 @@ import logging
 import sys
 from collections.abc import Sequence
 
-from constellation.commands import catalogue, planning, say, settings, status, survey, tiles
+from constellation.commands import (
+    catalogue,
+    planning,
+    report,
+    say,
+    settings,
+    status,
+    survey,
+    tiles,
+)
 from shine.errors import INTERRUPTED_EXIT_CODE, ShineError
 
 
@@ -56,5 +65,6 @@ _COMMANDS = (
     | survey.COMMANDS
     | status.COMMANDS
     | catalogue.COMMANDS
+    | report.COMMANDS
     | settings.COMMANDS
 )
