@@ -30,7 +30,7 @@ class Beside:
         """A sub-tile's file in `folder`/{tile}; None if it is not there."""
         place = self.results / folder / str(subtile.tile_id)
         if place not in self._listed:  # one look for all sub-tiles of a tile
-            self._listed[place] = frozenset(os.listdir(place) if place.is_dir() else ())
+            self._listed[place] = frozenset(path.name for path in place.glob("*"))
         name = f"{subtile.stem}{suffix}"
         return place / name if name in self._listed[place] else None
 
@@ -70,7 +70,7 @@ class Failure:
 def failure_of(
     subtile: SubTile, beside: Beside, told: tuple[str, str | None] | None = None
 ) -> Failure:
-    """Why a sub-tile has no result: as the catalogue tells (class, message), else as its log ends."""
+    """Why a sub-tile has no result: as told (class, message), else as its log ends."""
     log = beside.log(subtile)
     text = _read(log, end=True) if log else ""
     what, message = told or read_end(text) or (INTERRUPTED, "")

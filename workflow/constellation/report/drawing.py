@@ -15,10 +15,11 @@ from numpy.typing import ArrayLike, NDArray
 
 Floats = NDArray[np.float64]
 
-WIDTH = 440.0  # of every chart, in units of which a phone shows 0.75 px
-LEFT, RIGHT, TOP, BOTTOM = 58.0, 10.0, 26.0, 42.0
+WIDTH = 340.0  # of every chart, in units that are about a pixel of a phone
+LEFT, RIGHT, TOP, BOTTOM = 56.0, 8.0, 26.0, 42.0
 MINUS = "\N{MINUS SIGN}"
-_LETTER = 6.2  # typical width of a letter
+_RAISED = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
+_LETTER = 6.7  # typical width of a letter
 
 
 @dataclass(frozen=True)
@@ -28,6 +29,7 @@ class Scale:
     low: float
     high: float
     log: bool = False
+    whole: bool = False  # of whole numbers
 
     @classmethod
     def around(cls, values: ArrayLike, log: bool = False) -> Scale:
@@ -58,7 +60,9 @@ class Scale:
             if np.sum((found >= self.low) & (found <= self.high)) < 2:
                 found = LogLocator(subs=(1.0, 2.0, 5.0)).tick_values(self.low, self.high)
         else:
-            found = MaxNLocator(5, steps=[1, 2, 2.5, 5, 10]).tick_values(self.low, self.high)
+            steps = [1, 2, 5, 10] if self.whole else [1, 2, 2.5, 5, 10]
+            locator = MaxNLocator(5, steps=steps, integer=self.whole)
+            found = locator.tick_values(self.low, self.high)
         part = self.part(found)
         inside = found[(part >= -1e-9) & (part <= 1.0 + 1e-9)]
         return [(float(value), _label(float(value))) for value in inside]
@@ -70,7 +74,7 @@ class Chart:
 
     x: Scale
     y: Scale
-    height: float = 300.0
+    height: float = 260.0
     parts: list[str] = field(default_factory=list)
     legend: list[tuple[str, str]] = field(default_factory=list)  # colour, text
 
@@ -79,10 +83,10 @@ class Chart:
         """A chart with the same scale along both axes, as high as it needs to be."""
         wide = WIDTH - LEFT - RIGHT
         high = wide * (y.high - y.low) / (x.high - x.low)
-        if high > 1.25 * wide:  # a tall field: leave space at its sides
-            half = 0.5 * (y.high - y.low) / 1.25
+        if high > 1.15 * wide:  # a tall field: leave space at its sides
+            half = 0.5 * (y.high - y.low) / 1.15
             middle = 0.5 * (x.low + x.high)
-            x, high = Scale(middle - half, middle + half), 1.25 * wide
+            x, high = Scale(middle - half, middle + half), 1.15 * wide
         elif high < 0.4 * wide:
             half = 0.2 * (x.high - x.low)
             middle = 0.5 * (y.low + y.high)
@@ -122,14 +126,14 @@ class Chart:
         """Filled polygons (n, k, 2) in units of the axes."""
         placed = self.place(corners[..., 0], corners[..., 1])
         shapes = ("M" + "L".join(_pair(p) for p in shape) + "z" for shape in placed)
-        self._path("".join(shapes), "area", colour, 0.5)
+        self._path("".join(shapes), "cell", colour, 1.0 if len(corners) < 1000 else 0.2)
 
     def bars(self, edges: Floats, counts: ArrayLike, colour: str) -> None:
         """A histogram: `counts` (n,) between `edges` (n + 1,)."""
         tops = np.repeat(np.asarray(counts, np.float64), 2)
         sides = np.repeat(edges, 2)[1:-1]
         placed = self.place([edges[0], *sides, edges[-1]], [self.y.low, *tops, self.y.low])
-        self._path("M" + "L".join(_pair(p) for p in placed) + "z", "area", colour, 0.5)
+        self._path("M" + "L".join(_pair(p) for p in placed) + "z", "area", colour, 0.0)
 
     def diagonal(self) -> None:
         """The line of equal values, where both axes have it."""
@@ -143,8 +147,8 @@ class Chart:
         for value, label in self.x.ticks():
             across = self.place(value, self.y.low)[0]
             marks.append(f"M{_number(across)} {_number(low)}v4")
-            label = _label(-value) if negate_x else label
-            texts.append(_text(across, low + 16, "middle", label))
+            shown = _label(-value) if negate_x else label
+            texts.append(_text(across, low + 16, "middle", shown))
         for value, label in self.y.ticks():
             down = self.place(self.x.low, value)[1]
             marks.append(f"M{_number(LEFT)} {_number(down)}h-4")
@@ -188,7 +192,7 @@ def histogram(values: Floats, label: str, colour: str, what: str = "sub-tiles") 
         low, high = low - 0.5 * (abs(low) or 1.0), high + 0.5 * (abs(high) or 1.0)
     edges = np.linspace(low, high, n_bins + 1)
     counts = np.histogram(known, edges)[0]
-    chart = Chart(Scale.around(edges), Scale(0.0, 1.12 * max(counts.max(), 1)), 220.0)
+    chart = Chart(Scale.around(edges), Scale(0.0, 1.12 * max(counts.max(), 1), whole=True), 210.0)
     chart.bars(edges, counts, colour)
     chart.frame(label, f"{what} per bin")
     return chart
@@ -219,6 +223,11 @@ def _number(value: float) -> str:
 
 
 def _label(value: float) -> str:
+    if value != 0.0 and not 1e-3 <= abs(value) < 1e4:
+        factor, power = f"{value:.6e}".split("e")
+        factor = factor.rstrip("0").rstrip(".").replace("-", MINUS)
+        raised = str(int(power)).translate(_RAISED)
+        return f"10{raised}" if factor == "1" else f"{factor}×10{raised}"
     return f"{round(value, 10) + 0.0:g}".replace("-", MINUS)
 
 

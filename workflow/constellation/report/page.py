@@ -20,10 +20,11 @@ from constellation.report.beside import Beside, log_span
 from constellation.report.campaign import Campaign, Request
 from constellation.report.pictures import Picture, copy_pictures, replace_folder
 from constellation.report.plots import Plot
+from constellation.report.sections import flag_name
 from constellation.report.sky import MOST_FIELDS, Map, Sky
 from constellation.run_layout import Run
 from shine.atomic import write_atomically
-from shine.errors import InputError, explain
+from shine.errors import InputError, SubtileFlag, explain
 
 MOST_OPEN = 64  # sub-tiles that a page shows without being asked
 LIGHT = ":root{color-scheme:light}"
@@ -79,23 +80,24 @@ def _figures(campaign: Campaign, folder: Path) -> dict[str, list[Figure]]:
     errors = plots.spread("errors", campaign.g_err.mean(axis=1), "error of g in a sub-tile")
     chi2 = campaign.numbers("CHI2") / campaign.numbers("N_PIXELS").clip(1.0)
     quality = [plots.comparison(campaign), plots.pulls(campaign)] if has_truth else []
-    quality += [errors, plots.spread("chi2", chi2, "chi² per pixel")]
+    quality += [errors, plots.spread("chi2", chi2, "chi² per pixel", ".4f")]
     if len(campaign.effective_samples):
         curves = [*curves, plots.samples(campaign)]
     took = []
     if (campaign.seconds("TOTAL_S") > 0.0).any():
         took = [
-            plots.spread(name.lower().replace("_", "-"), campaign.seconds(name), label)
-            for name, label in (
-                ("SOLVE_S", "time of solving [s]"),
-                ("LOAD_S", "time of loading [s]"),
-                ("COMPILE_S", "time of compiling [s]"),
-                ("PEAK_RSS_MB", "most memory held [MB]"),
+            plots.spread(name.lower().replace("_", "-"), campaign.seconds(name), label, form)
+            for name, label, form in (
+                ("SOLVE_S", "time of solving [s]", ",.1f"),
+                ("LOAD_S", "time of loading [s]", ",.1f"),
+                ("COMPILE_S", "time of compiling [s]", ",.1f"),
+                ("PEAK_RSS_MB", "most memory held [MB]", ",.0f"),
             )
         ]
+    coverage = _maps("coverage", sky.coverage(), "Planned sub-tiles")
+    shear = _maps("shear", sky.shear(), "Shear")
     named = {
-        "coverage": _maps("coverage", sky.coverage(), "Planned sub-tiles"),
-        "shear": _maps("shear", sky.shear(), "Shear"),
+        "sky": [plot for pair in zip(coverage, shear, strict=True) for plot in pair],
         "quality": quality,
         "convergence": curves,
         "psf": _maps("psf", sky.psf_maps(), "PSF ellipticity, with the FWHM as colour,"),
@@ -116,7 +118,7 @@ def _figure(plot: Plot, folder: Path) -> Figure:
     style = LIGHT + read_asset("charts.css")
     opening, _, rest = str(markup).partition(">")
     (folder / f"{plot.name}.svg").write_text(
-        f'{opening} font-family="sans-serif" font-size="11"><style>{style}</style>{rest}\n',
+        f'{opening} font-family="sans-serif" font-size="12"><style>{style}</style>{rest}\n',
         encoding="utf-8",
     )
     return Figure(markup, plot.caption, f"{folder.name}/{plot.name}.svg")
@@ -138,7 +140,9 @@ def _render(
         "results": str(campaign.run.results),
         "method": ", ".join(sorted(set(campaign.shear["METHOD"].to_pylist()))),
         "verdict": sections.verdict(campaign),
-        "counts": sections.counts(campaign, span),
+        "span": span,
+        "flags": [(flag_name(flag), flag.meaning) for flag in SubtileFlag],
+        "counts": sections.counts(campaign),
         "checks": sections.checks(campaign),
         "looks": sections.first_looks(campaign),
         "tiles": sections.tiles(campaign, beside, pictures),

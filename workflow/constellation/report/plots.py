@@ -9,7 +9,7 @@ import numpy as np
 from constellation.report.campaign import Campaign, Floats
 from constellation.report.drawing import Chart, Scale, histogram, plain
 
-MOST_ERROR_BARS = 400  # beyond, they would hide the points
+MOST_ERROR_BARS = 200  # beyond, they would hide the points
 N_WORST = 3
 
 
@@ -46,9 +46,8 @@ def comparison(campaign: Campaign) -> Plot:
         f"Inferred against true shear, {known.sum():,} components; mean difference "
         f"{plain(mean, '+.4f')}."
     )
-    return Plot(
-        "comparison", chart, "Inferred against true shear of each sub-tile; dashed: equal.", text
-    )
+    caption = "Inferred against true shear of each sub-tile; dashed: equal."
+    return Plot("comparison", chart, caption, text)
 
 
 def pulls(campaign: Campaign) -> Plot:
@@ -59,7 +58,8 @@ def pulls(campaign: Campaign) -> Plot:
     counts = np.histogram(found, edges)[0]
     x = np.linspace(-reach, reach, 161)
     normal = np.exp(-0.5 * x**2) / np.sqrt(2.0 * np.pi) * len(found) * (edges[1] - edges[0])
-    chart = Chart(Scale(-reach, reach), Scale(0.0, 1.1 * max(counts.max(), normal.max(), 1.0)))
+    top = Scale(0.0, 1.1 * max(counts.max(), normal.max(), 1.0), whole=True)
+    chart = Chart(Scale(-reach, reach), top)
     chart.bars(edges, counts, "blue")
     chart.lines([(x, normal)], "orange", 2.0)
     chart.legend += [("blue", "pulls"), ("orange", "N(0, 1)")]
@@ -71,17 +71,17 @@ def pulls(campaign: Campaign) -> Plot:
     return Plot("pulls", chart, caption, text)
 
 
-def spread(name: str, values: Floats, label: str, colour: str = "blue") -> Plot:
-    """A histogram of one number per sub-tile."""
+def spread(name: str, values: Floats, label: str, form: str = ".3g") -> Plot:
+    """A histogram of one number per sub-tile, written in the form `form`."""
     known = values[np.isfinite(values)]
     median, low, high = (
         (np.median(known), known.min(), known.max()) if len(known) else (np.nan,) * 3
     )
-    numbers = f"median {_short(median)}, from {_short(low)} to {_short(high)}"
+    numbers = f"median {plain(median, form)}, from {plain(low, form)} to {plain(high, form)}"
     caption = f"{label}: {numbers}."
     return Plot(
         name,
-        histogram(values, label, colour),
+        histogram(values, label, "blue"),
         caption[0].upper() + caption[1:],
         f"Histogram of {label} of {len(known):,} sub-tiles: {numbers}.",
     )
@@ -101,7 +101,7 @@ def samples(campaign: Campaign) -> Plot:
 def convergence(campaign: Campaign) -> tuple[list[Plot], list[tuple[str, float]]]:
     """Curves of the solver's sweeps; and the sub-tiles that ended worst, with the promised rise."""
     curves = {
-        "promised": ("expected", "rise of ln posterior still promised", True),
+        "promised": ("expected", "promised rise of ln posterior", True),
         "moving": ("moving", "sources that still move", False),
         "shear-move": ("shear_move", "move of the shear [errors]", True),
     }
@@ -131,7 +131,7 @@ def _curves(name: str, found: dict[int, Floats], label: str, log: bool) -> Plot:
     median = np.median(held, axis=0)
     worst = sorted(found.values(), key=lambda values: -values[-1])[:N_WORST]
     y = Scale.around(held, log) if log else Scale(0.0, 1.06 * float(held.max()))
-    chart = Chart(Scale(0.7, n_sweeps + 0.3), y, 280.0)
+    chart = Chart(Scale(0.7, n_sweeps + 0.3, whole=True), y)
     for curves, colour, width in (
         (list(found.values()), "blue faint", 0.8),
         (worst, "orange", 1.4),

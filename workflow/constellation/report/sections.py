@@ -20,7 +20,7 @@ from constellation.report.campaign import Campaign, Floats
 from constellation.report.drawing import plain, signed
 from constellation.report.pictures import Picture
 from constellation.report.sky import STATES, state_of
-from shine.errors import Status, SubtileFlag, meanings
+from shine.errors import Status, SubtileFlag
 
 N_FIRST, N_SLOWEST, MOST_FAILURES = 3, 10, 50
 OUTCOMES = {"failed": "red", "not checked": "grey", "passed": "green"}
@@ -43,11 +43,8 @@ def verdict(campaign: Campaign) -> tuple[str, str]:
     open_ones = counts["not checked"]
     rest = f"; {open_ones} could not be checked" if open_ones else ""
     if failed:
-        named = ", ".join(failed)
-        return (
-            "red",
-            f"{len(failed)} of {counts.total()} quality checks failed: {named}{rest}.{lost}",
-        )
+        told = f"{len(failed)} of {counts.total()} quality checks failed: {', '.join(failed)}"
+        return "red", f"{told}{rest}.{lost}"
     colour = "red" if n_lost else "orange" if open_ones else "green"
     return colour, f"{counts['passed']} of {counts.total()} quality checks passed{rest}.{lost}"
 
@@ -70,7 +67,7 @@ def checks(campaign: Campaign) -> list[dict[str, Any]]:
     ]
 
 
-def counts(campaign: Campaign, span: tuple[str, str] | None) -> list[tuple[str, str]]:
+def counts(campaign: Campaign) -> list[tuple[str, str]]:
     """The numbers at the top: what each is, and the number."""
     states = Counter(state_of(status) for status in campaign.status)
     n_lost = len(campaign.unaccounted) + campaign.catalogue.failures.num_rows
@@ -93,9 +90,6 @@ def counts(campaign: Campaign, span: tuple[str, str] | None) -> list[tuple[str, 
     if total_s:
         cores = campaign.run.config.compute.threads
         rows.append((f"core hours, {cores} per sub-tile", f"{cores * total_s / 3600.0:.2f}"))
-    if span is not None:
-        rows.append(("logs from", span[0]))
-        rows.append(("to", span[1]))
     return rows
 
 
@@ -139,7 +133,7 @@ def tiles(
                 "seconds": plain(seconds[place], ".1f"),
                 "status": campaign.status[place].name.replace("_", " ").lower(),
                 "colour": STATES[state_of(campaign.status[place])][0],
-                "flags": "; ".join(meanings(SubtileFlag(int(row["FLAGS"])))),
+                "flags": ", ".join(flag_name(flag) for flag in SubtileFlag(int(row["FLAGS"]))),
                 "panel": beside.link(beside.path("subtiles", subtile, ".png")),
                 "log": beside.link(beside.log(subtile)),
                 "picture": pictures.get(subtile.stem),
@@ -211,6 +205,11 @@ def failures(campaign: Campaign, beside: Beside) -> list[dict[str, Any]]:
             {"what": what, "count": len(members), "advice": _advice(what, shown), "shown": shown}
         )
     return found
+
+
+def flag_name(flag: SubtileFlag) -> str:
+    """A flag in words."""
+    return str(flag.name).replace("_", " ").lower()
 
 
 def _advice(what: str, shown: list[Failure]) -> str:

@@ -16,7 +16,7 @@ from scipy.spatial import cKDTree
 
 from constellation.plan import SubTile
 from constellation.report.campaign import Campaign, Floats
-from constellation.report.drawing import Chart, Scale, plain
+from constellation.report.drawing import WIDTH, Chart, Scale, plain
 from constellation.sphere import TangentPlane, unit_vectors
 from shine.errors import Status
 
@@ -115,12 +115,12 @@ class Sky:
         for field in self.fields[:MOST_FIELDS]:
             shapes = field.project(self._boxes(field))
             states = [state_of(known.get(subtile)) for subtile in self._planned(field)]
-            chart, unit = _chart(shapes, shapes)
+            chart, unit = _chart(shapes)
             told = []
             for state, (colour, _) in STATES.items():
                 chosen = np.array([found == state for found in states])
                 if chosen.any():
-                    chart.polygons(_scaled(shapes[chosen], unit), colour)
+                    chart.polygons(shapes[chosen] * unit.per_deg, colour)
                     chart.legend.append((colour, f"{state}: {chosen.sum():,}"))
                     told.append(f"{chosen.sum():,} {state}")
             _finish(chart, unit)
@@ -185,7 +185,7 @@ class Sky:
     def _whisker_chart(self, field: Field) -> tuple[Chart, Unit, float]:
         """An empty map, its unit, and the length of the longest whisker on it, deg."""
         boxes = field.project(self._boxes(field))
-        chart, unit = _chart(boxes, boxes)
+        chart, unit = _chart(boxes)
         positions = self._positions(field)
         spacing = np.sqrt(np.median(np.abs(_areas(boxes))))
         if len(positions) > 1:
@@ -213,7 +213,7 @@ class Sky:
         return field.project(unit_vectors(ra, dec))
 
     def _dot_size(self, field: Field) -> float:
-        return float(np.clip(200.0 / np.sqrt(max(len(field.places), 1)), 3.0, 26.0))
+        return float(np.clip(150.0 / np.sqrt(max(len(field.places), 1)), 3.0, 26.0))
 
     def _planned(self, field: Field) -> list[SubTile]:
         return [s for tile in field.tile_ids for s in self.campaign.run.plan.by_tile[tile]]
@@ -236,12 +236,9 @@ def state_of(status: Status | None) -> str:
     return next(found, NOTHING)
 
 
-def _scaled(shapes: Floats, unit: Unit) -> Floats:
-    return shapes * unit.per_deg
-
-
-def _chart(shapes: Floats, boxes: Floats) -> tuple[Chart, Unit]:
-    low, high = boxes.reshape(-1, 2).min(axis=0), boxes.reshape(-1, 2).max(axis=0)
+def _chart(shapes: Floats) -> tuple[Chart, Unit]:
+    """An empty map that holds the shapes (n, 4, 2), deg, and the unit of its axes."""
+    low, high = shapes.reshape(-1, 2).min(axis=0), shapes.reshape(-1, 2).max(axis=0)
     unit = Unit("arcmin", 60.0) if (high - low).max() < 2.0 else Unit("deg", 1.0)
     x, y = (Scale.around(side * unit.per_deg) for side in shapes.reshape(-1, 2).T)
     return Chart.square(x, y), unit
@@ -258,9 +255,7 @@ def _key(chart: Chart, name: str, largest: float, length_deg: float, unit: Unit)
     x = chart.x.high - 0.03 * (chart.x.high - chart.x.low)
     y = chart.y.high - 0.04 * (chart.y.high - chart.y.low)
     chart.segments(np.array([[x - long, y]]), np.array([[x, y]]), "ink", 2.0)
-    across, down = chart.place(x - 0.5 * long, y)
-    chart.label(min(across, 395.0), 17.0, f"{name} = {size:g}")
-    del down
+    chart.label(WIDTH - 38.0, 17.0, f"{name} = {size:g}")
 
 
 def _areas(boxes: Floats) -> Floats:
