@@ -68,7 +68,7 @@ def summarise(catalogue: Catalogue, truth: Path | None) -> Summary:
         dec=_column(rows, "DEC"),
         shear=_pairs(rows, ""),
         error=_pairs(rows, "_ERR"),
-        truth=true_shear(catalogue.sources, truth, subtiles),
+        truth=_true_shear(catalogue.sources, truth, subtiles),
         convergence=_column(rows, "CONVERGENCE"),
     )
 
@@ -125,7 +125,7 @@ def _pairs(rows: list[dict[str, Any]], suffix: str) -> Floats:
     return np.stack([_column(rows, f"{name}{suffix}") for name in COMPONENTS], axis=-1)
 
 
-def true_shear(sources: pa.Table, path: Path | None, subtiles: list[SubTile]) -> Floats:
+def _true_shear(sources: pa.Table, path: Path | None, subtiles: list[SubTile]) -> Floats:
     """Mean true shear (n, 2) of the core galaxies that carry shear."""
     if path is None:
         return np.full((len(subtiles), 2), np.nan)

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from constellation.catalogue.published import PublishedCatalogue
@@ -19,9 +20,10 @@ from constellation.config import load_config
 from constellation.measurements import SCHEMA as MEASUREMENTS
 from constellation.plan import SubTile
 from constellation.run_layout import Run
-from constellation.summary import true_shear
+from constellation.summary import COMPONENTS, TRUTH_SCHEMA
 from constellation.tables import read_table
 from shine.errors import ConfigurationError, InputError, Status, explain
+from shine.euclid.catalog import Kind
 from shine.yaml_files import read_yaml
 
 Floats = NDArray[np.float64]
@@ -125,10 +127,18 @@ class Campaign:
     def truth(self) -> Floats:
         """Mean true shear (n, 2) of the galaxies that each sub-tile rests on, if configured."""
         path = self.run.truth
+        found = np.full((len(self.subtiles), 2), np.nan)
         if path is None:
-            return np.full((len(self.subtiles), 2), np.nan)
-        sources = self.catalogue.sources([*KEY, "OBJECT_ID", "KIND"])
-        return true_shear(sources, path, self.subtiles).reshape(-1, 2)
+            return found
+        known = read_table(path, TRUTH_SCHEMA, "Check data.truth.").select(TRUTH_SCHEMA.names)
+        carriers = self.catalogue.sources([*KEY, "OBJECT_ID"], pc.field("KIND") == Kind.GALAXY)
+        joined = carriers.join(known, "OBJECT_ID", join_type="inner")
+        means = joined.group_by(list(KEY)).aggregate([(name, "mean") for name in COMPONENTS])
+        places = {subtile: place for place, subtile in enumerate(self.subtiles)}
+        rows = np.array([places.get(subtile, -1) for subtile in self._subtiles_of(means)], int)
+        values = np.stack([means[f"{name}_mean"].to_numpy() for name in COMPONENTS], axis=-1)
+        found[rows[rows >= 0]] = values[rows >= 0]
+        return found
 
     @property
     def pulls(self) -> Floats:

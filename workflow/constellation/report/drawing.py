@@ -5,7 +5,7 @@ Colours are names that the page's style sheet resolves, so that a chart follows 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -19,7 +19,7 @@ WIDTH = 340.0  # of every chart, in units that are about a pixel of a phone
 LEFT, RIGHT, TOP, BOTTOM = 56.0, 8.0, 26.0, 42.0
 MINUS = "\N{MINUS SIGN}"
 _RAISED = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
-_LETTER = 6.7  # typical width of a letter
+_LETTER, _LINE, _KEY = 6.7, 17.0, 70.0  # typical sizes of a letter, a line and a key
 
 
 @dataclass(frozen=True)
@@ -77,6 +77,7 @@ class Chart:
     height: float = 260.0
     parts: list[str] = field(default_factory=list)
     legend: list[tuple[str, str]] = field(default_factory=list)  # colour, text
+    has_key: bool = False
 
     @classmethod
     def square(cls, x: Scale, y: Scale) -> Chart:
@@ -98,6 +99,10 @@ class Chart:
         across = LEFT + (WIDTH - LEFT - RIGHT) * self.x.part(x)
         down = self.height - BOTTOM - (self.height - TOP - BOTTOM) * self.y.part(y)
         return np.stack(np.broadcast_arrays(across, down), axis=-1)
+
+    def units(self, length: float) -> float:
+        """A length along `x` in units of the chart."""
+        return length / (self.x.high - self.x.low) * (WIDTH - LEFT - RIGHT)
 
     def dots(self, x: ArrayLike, y: ArrayLike, colour: str, size: float = 5.0) -> None:
         """Round marks: lines of no length with round ends, all in one path."""
@@ -161,21 +166,43 @@ class Chart:
         texts.append(f"{turned}{escape(y_label)}</text>")
         self.parts += texts
 
-    def label(self, x: float, y: float, text: str) -> None:
-        """A text centred above a position in units of the chart."""
-        self.parts.append(_text(x, y, "middle", text))
+    def key(self, text: str, length: float) -> None:
+        """What a line of a length in units of `x` means, in the upper right corner."""
+        self.has_key = True
+        right = WIDTH - RIGHT
+        across = self.units(length)
+        self.parts.append(_text(right, 17.0, "end", text))
+        self._path(f"M{_number(right - across)} 22h{_number(across)}", "line", "ink", 2.0)
 
     def markup(self, description: str) -> Markup:
         """The SVG element; `description` is what a screen reader says in its place."""
-        parts, across = list(self.parts), LEFT
-        for colour, text in self.legend:
-            parts.append(f'<path class="dot {colour}" stroke-width="9" d="M{across + 5:g} 13h0"/>')
-            parts.append(_text(across + 14, 17, "start", text))
-            across += 26.0 + _LETTER * len(text)
+        parts, top = [*self.parts, *self._legend()], -_LINE * (len(self._legend_rows()) - 1)
         return Markup(
-            f'<svg xmlns="http://www.w3.org/2000/svg" role="img" viewBox="0 0 {WIDTH:g} '
-            f'{_number(self.height)}" aria-label="{escape(description)}">{"".join(parts)}</svg>'
+            f'<svg xmlns="http://www.w3.org/2000/svg" role="img" viewBox="0 {top:g} {WIDTH:g} '
+            f'{_number(self.height - top)}" aria-label="{escape(description)}">'
+            f"{''.join(parts)}</svg>"
         )
+
+    def _legend_rows(self) -> list[list[tuple[float, str, str]]]:
+        """The legend in as many rows as it needs: where, colour and text."""
+        rows, across = [[]], LEFT
+        room = WIDTH - RIGHT - (_KEY if self.has_key else 0.0)
+        for colour, text in self.legend:
+            length = 26.0 + _LETTER * len(text)
+            if across + length > room + 12.0 and rows[-1]:
+                rows.append([])
+                across = LEFT
+            rows[-1].append((across, colour, text))
+            across += length
+        return rows
+
+    def _legend(self) -> Iterator[str]:
+        for n, row in enumerate(reversed(self._legend_rows())):
+            down = 13.0 - _LINE * n
+            for across, colour, text in row:
+                dot = f"M{across + 5.0:g} {down:g}h0"
+                yield f'<path class="dot {colour}" stroke-width="9" d="{dot}"/>'
+                yield _text(across + 14.0, down + 4.0, "start", text)
 
     def _path(self, d: str, kind: str, colour: str, width: float) -> None:
         if d:

@@ -75,7 +75,7 @@ def write_report(request: Request) -> list[Path]:
 
 def _figures(campaign: Campaign, folder: Path) -> dict[str, list[Figure]]:
     sky = Sky(campaign)
-    curves, _ = plots.convergence(campaign)
+    curves = plots.convergence(campaign)
     has_truth = bool((campaign.truth == campaign.truth).any())
     errors = plots.spread("errors", campaign.g_err.mean(axis=1), "error of g in a sub-tile")
     chi2 = campaign.numbers("CHI2") / campaign.numbers("N_PIXELS").clip(1.0)
@@ -94,13 +94,13 @@ def _figures(campaign: Campaign, folder: Path) -> dict[str, list[Figure]]:
                 ("PEAK_RSS_MB", "most memory held [MB]", ",.0f"),
             )
         ]
-    coverage = _maps("coverage", sky.coverage(), "Planned sub-tiles")
+    coverage = _maps("coverage", sky.coverage(), "Coverage")
     shear = _maps("shear", sky.shear(), "Shear")
     named = {
         "sky": [plot for pair in zip(coverage, shear, strict=True) for plot in pair],
         "quality": quality,
         "convergence": curves,
-        "psf": _maps("psf", sky.psf_maps(), "PSF ellipticity, with the FWHM as colour,"),
+        "psf": _maps("psf", sky.psf_maps(), "PSF ellipticity, and FWHM as colour,"),
         "timings": took,
     }
     return {name: [_figure(plot, folder) for plot in found] for name, found in named.items()}
@@ -108,7 +108,12 @@ def _figures(campaign: Campaign, folder: Path) -> dict[str, list[Figure]]:
 
 def _maps(name: str, maps: Iterable[Map], what: str) -> list[Plot]:
     return [
-        Plot(f"{name}-{n}", found.chart, f"{what} {found.field.name}.", found.description)
+        Plot(
+            f"{name}-{n}",
+            found.chart,
+            f"{what} of {found.what} {found.field.name}.",
+            found.description,
+        )
         for n, found in enumerate(maps, 1)
     ]
 
@@ -146,7 +151,7 @@ def _render(
         "checks": sections.checks(campaign),
         "looks": sections.first_looks(campaign),
         "tiles": sections.tiles(campaign, beside, pictures),
-        "worst": plots.convergence(campaign)[1],
+        "worst": plots.worst_ends(campaign),
         "timings": sections.timings(campaign),
         "slowest": sections.slowest(campaign),
         "failures": sections.failures(campaign, beside),
@@ -183,6 +188,7 @@ def _links(beside: Beside) -> list[tuple[str, str]]:
         ("catalogue/files.parquet", "files of the sources"),
         ("catalogue/failures.parquet", "failures"),
         ("quality/checks.txt", "quality checks"),
+        ("quality/quality.png", "figure of the checks"),
         ("measurements.parquet", "times and memory"),
         ("summary/summary.txt", "summary"),
     )

@@ -98,8 +98,8 @@ def samples(campaign: Campaign) -> Plot:
     return Plot("samples", chart, caption, text)
 
 
-def convergence(campaign: Campaign) -> tuple[list[Plot], list[tuple[str, float]]]:
-    """Curves of the solver's sweeps; and the sub-tiles that ended worst, with the promised rise."""
+def convergence(campaign: Campaign) -> list[Plot]:
+    """Curves of the solver's sweeps."""
     curves = {
         "promised": ("expected", "promised rise of ln posterior", True),
         "moving": ("moving", "sources that still move", False),
@@ -115,12 +115,17 @@ def convergence(campaign: Campaign) -> tuple[list[Plot], list[tuple[str, float]]
         if not found or not any((values > 0.0).any() for values in found.values()):
             continue  # of method marginal, no sweep moves the shear
         plots.append(_curves(name, found, label, log))
+    return plots
+
+
+def worst_ends(campaign: Campaign) -> list[tuple[str, float]]:
+    """The sub-tiles whose solver promised most when it ended, and the rise of ln posterior."""
     ends = [
         (subtile.stem, history["expected"][-1])
         for subtile, history in zip(campaign.subtiles, campaign.histories, strict=True)
         if history is not None and history["expected"]
     ]
-    return plots, sorted(ends, key=lambda end: -end[1])[:N_WORST]
+    return sorted(ends, key=lambda end: -end[1])[:N_WORST]
 
 
 def _curves(name: str, found: dict[int, Floats], label: str, log: bool) -> Plot:

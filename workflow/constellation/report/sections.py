@@ -139,17 +139,21 @@ def tiles(
                 "picture": pictures.get(subtile.stem),
             }
         )
-    return [_group(tile, rows) for tile, rows in groups.items()]
+    planned = campaign.run.plan.by_tile
+    return [_group(tile, rows, len(planned[tile])) for tile, rows in groups.items()]
 
 
-def _group(tile: int, rows: list[dict[str, Any]]) -> dict[str, Any]:
+def _group(tile: int, rows: list[dict[str, Any]], n_planned: int) -> dict[str, Any]:
     statuses = Counter(row["status"] for row in rows)
+    told = [f"{count} {status}" for status, count in sorted(statuses.items())]
+    if n_planned > len(rows):
+        told.append(f"{n_planned - len(rows)} without a result")
     return {
         "id": tile,
         "rows": rows,
         "statuses": sorted(statuses),
-        "counts": ", ".join(f"{count} {status}" for status, count in sorted(statuses.items())),
-        "is_fine": set(statuses) == {"ok"},
+        "counts": ", ".join(told),
+        "is_fine": set(statuses) == {"ok"} and n_planned == len(rows),
     }
 
 

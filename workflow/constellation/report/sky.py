@@ -1,28 +1,24 @@
-"""Maps of a campaign: what of the sky it covers, its shear, its PSF; one map per field.
-
-A survey lies in fields far apart, so tiles near each other share a map. Maps are equal-area (ZEA,
-Calabretta and Greisen 2002, section 5.1.7), east to the left.
-"""
+"""Maps of a campaign: what of the sky it covers, its shear, its PSF; one map per field."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
 
 import numpy as np
-from scipy.sparse.csgraph import connected_components
-from scipy.spatial import cKDTree
 
 from constellation.plan import SubTile
 from constellation.report.campaign import Campaign, Floats
-from constellation.report.drawing import WIDTH, Chart, Scale, plain
+from constellation.report.drawing import Chart, Scale, plain
+from constellation.report.fields import FILLED, Field, Points, group_near
 from constellation.sphere import TangentPlane, unit_vectors
 from shine.errors import Status
 
-LINK_DEG = 1.5  # tiles nearer than this lie in one field
 MOST_FIELDS = 6  # of which maps are drawn
-_STEP = 1e-4  # rad, to see which way a direction goes on the map
+MOST_WHISKERS = 400  # beyond, one for each tile
+N_SIZES = 5  # classes of the PSF's size
 NOTHING = "no result"
 # colour of each state, and which statuses it stands for
 STATES = {
@@ -35,42 +31,13 @@ STATES = {
 
 
 @dataclass(frozen=True)
-class Field:
-    """A part of the sky with a map of its own: its tiles, and places (n,) of its sub-tiles."""
-
-    tile_ids: list[int]
-    places: np.ndarray
-    plane: TangentPlane
-    name: str
-
-    def project(self, vectors: Floats) -> Floats:
-        """Map positions (..., 2) of unit vectors (..., 3), deg: to the west and to the north."""
-        scale = np.sqrt(2.0 / np.maximum(1.0 + vectors @ self.plane.centre, 1e-12))
-        sides = np.stack([-(vectors @ self.plane.east), vectors @ self.plane.north], axis=-1)
-        return np.rad2deg(sides * scale[..., None])
-
-    def directions(self, ra: Floats, dec: Floats, angle: Floats) -> Floats:
-        """Unit vectors (n, 2) on the map of angles (n,) from the local west towards north, rad."""
-        ra, dec = np.deg2rad(ra), np.deg2rad(dec)
-        zero = np.zeros_like(ra)
-        west = np.stack([np.sin(ra), -np.cos(ra), zero], axis=-1)
-        north = np.stack(
-            [-np.sin(dec) * np.cos(ra), -np.sin(dec) * np.sin(ra), np.cos(dec)], axis=-1
-        )
-        here = unit_vectors(np.rad2deg(ra), np.rad2deg(dec))
-        there = here + _STEP * (np.cos(angle)[:, None] * west + np.sin(angle)[:, None] * north)
-        there /= np.linalg.norm(there, axis=-1, keepdims=True)
-        moved = self.project(there) - self.project(here)
-        return moved / np.linalg.norm(moved, axis=-1, keepdims=True)
-
-
-@dataclass(frozen=True)
 class Map:
     """A chart of one field and the words that go with it."""
 
     field: Field
     chart: Chart
     description: str
+    what: str = "sub-tiles"  # are shown
 
 
 @dataclass(frozen=True)
@@ -85,14 +52,8 @@ class Sky:
         plan = self.campaign.run.plan
         ids = np.array(plan.tile_ids)
         centres = plan.tiles.centres[[plan.tiles.position(int(tile)) for tile in ids]]
-        near = cKDTree(centres).sparse_distance_matrix(
-            cKDTree(centres), 2.0 * np.sin(np.deg2rad(LINK_DEG) / 2.0)
-        )
-        labels = connected_components(near, directed=False)[1]
         tiles = np.array([subtile.tile_id for subtile in self.campaign.subtiles], np.int64)
-        groups = [ids[labels == label] for label in range(labels.max() + 1)]
-        found = [self._field(group, tiles) for group in groups]
-        return sorted(found, key=lambda field: -len(field.tile_ids))
+        return [self._field(ids[group], tiles) for group in group_near(centres)]
 
     def _field(self, tile_ids: np.ndarray, tiles: np.ndarray) -> Field:
         corners = np.concatenate([self._corners(int(tile)) for tile in tile_ids]).reshape(-1, 3)
@@ -128,27 +89,35 @@ class Sky:
             yield Map(field, chart, text)
 
     def shear(self) -> Iterator[Map]:
-        """Whiskers along the direction of stretching, over the true ones if there is a truth."""
-        both = np.concatenate([self.campaign.g, self.campaign.truth])
-        largest = max(float(np.nanmax(np.hypot(*both.T), initial=0.0)), 0.01)
-        for field in self.fields[:MOST_FIELDS]:
-            chart, unit, length = self._whisker_chart(field)
-            for values, colour, label, width in (
-                (self.campaign.truth, "orange wide", "true", 4.5),
-                (self.campaign.g, "blue", "inferred", 1.8),
+        """Whiskers along the direction of stretching, over the true ones if there is a truth.
+
+        Of a large field each stands for a tile: the mean of its sub-tiles by their errors.
+        """
+        weight = 1.0 / np.mean(self.campaign.g_err**2, axis=1)
+        fields = self.fields[:MOST_FIELDS]
+        inferred = [self._points(field, self.campaign.g, weight) for field in fields]
+        true = [self._points(field, self.campaign.truth, weight) for field in fields]
+        largest = max(_largest([p.values for p in (*inferred, *true)]), 0.01)
+        for field, points, expected in zip(fields, inferred, true, strict=True):
+            chart, unit = _chart(field.project(self._boxes(field)))
+            spacing = points.spacing_deg * unit.per_deg
+            width = float(np.clip(0.25 * chart.units(spacing), 0.9, 1.8))
+            for shown, colour, label, wide in (
+                (expected, "orange wide", "true", 2.5 * width),
+                (points, "blue", "inferred", width),
             ):
-                if np.isfinite(values[field.places]).any():
-                    self._whiskers(chart, field, values * length / largest, (colour, width, unit))
+                if np.isfinite(shown.values).any():
+                    starts, ends = shown.whiskers(largest)
+                    chart.segments(starts * unit.per_deg, ends * unit.per_deg, colour, wide)
                     chart.legend.append((colour, label))
-            _key(chart, "|g|", largest, length, unit)
+            _key(chart, "|g|", largest, spacing)
             _finish(chart, unit)
-            sizes = np.hypot(*self.campaign.g[field.places].T)
-            mean = float(np.nanmean(sizes)) if np.isfinite(sizes).any() else np.nan
+            sizes = np.hypot(*points.values.T)
             text = (
-                f"Shear whiskers of {np.isfinite(sizes).sum():,} sub-tiles {field.name}; "
-                f"mean |g| {plain(mean, '.4f')}, largest {plain(largest, '.3f')}."
+                f"Shear whiskers of {np.isfinite(sizes).sum():,} {points.what} {field.name}: "
+                f"|g| {_range(sizes, '.4f')}, mean {_mean(sizes, '.4f')}."
             )
-            yield Map(field, chart, text)
+            yield Map(field, chart, text, points.what)
 
     @cached_property
     def psf(self) -> Floats:
@@ -160,60 +129,52 @@ class Sky:
         """Whiskers of the PSF's ellipticity, and its size as colour; none if nothing is known."""
         if not np.isfinite(self.psf).any():
             return
-        largest = max(float(np.nanmax(np.hypot(*self.psf[:, :2].T), initial=0.0)), 1e-3)
-        steps = np.unique(np.nanquantile(self.psf[:, 2], np.linspace(0.0, 1.0, 6)))
-        for field in self.fields[:MOST_FIELDS]:
-            chart, unit, length = self._whisker_chart(field)
-            here = self._positions(field) * unit.per_deg
-            fwhm = self.psf[field.places, 2]
-            bins = np.clip(np.searchsorted(steps, fwhm, "right") - 1, 0, max(len(steps) - 2, 0))
-            for step in range(max(len(steps) - 1, 1)):
-                chosen = np.isfinite(fwhm) & (bins == step)
-                chart.dots(*here[chosen].T, f"size{step}", self._dot_size(field))
-                chart.legend.append((f"size{step}", f"{steps[min(step, len(steps) - 1)]:.4f}″"))
-            ellipticity = self.psf[:, :2] * length / largest
-            self._whiskers(chart, field, ellipticity, ("ink", 1.4, unit))
-            _key(chart, "|e|", largest, length, unit)
+        fields = self.fields[:MOST_FIELDS]
+        evenly = np.ones(len(self.psf))
+        found = [self._points(field, self.psf, evenly) for field in fields]
+        largest = max(_largest([points.values[:, :2] for points in found]), 1e-3)
+        widths = np.concatenate([points.values[:, 2] for points in found])
+        steps = np.nanquantile(widths, np.linspace(0.0, 1.0, N_SIZES + 1))
+        for field, points in zip(fields, found, strict=True):
+            chart, unit = _chart(field.project(self._boxes(field)))
+            spacing = points.spacing_deg * unit.per_deg
+            here, fwhm = points.positions * unit.per_deg, points.values[:, 2]
+            size = float(np.clip(0.7 * chart.units(spacing), 2.5, 26.0))
+            for step, (low, high) in enumerate(pairwise(steps)):
+                is_last = step == N_SIZES - 1
+                chosen = (fwhm >= low) & ((fwhm < high) | is_last)
+                chart.dots(*here[chosen].T, f"size{step}", size)
+                chart.legend.append((f"size{step}", f"≥ {low:.4f}″"))
+            starts, ends = points.whiskers(largest)
+            width = float(np.clip(0.2 * chart.units(spacing), 0.8, 1.6))
+            chart.segments(starts * unit.per_deg, ends * unit.per_deg, "ink", width)
+            _key(chart, "|e|", largest, spacing)
             _finish(chart, unit)
             text = (
-                f"PSF of {np.isfinite(fwhm).sum():,} sub-tiles {field.name}: FWHM "
+                f"PSF of {np.isfinite(fwhm).sum():,} {points.what} {field.name}: FWHM "
                 f"{_range(fwhm, '.4f')} arcsec, ellipticity "
-                f"{_range(np.hypot(*self.psf[field.places, :2].T), '.4f')}."
+                f"{_range(np.hypot(*points.values[:, :2].T), '.4f')}."
             )
-            yield Map(field, chart, text)
+            yield Map(field, chart, text, points.what)
 
-    def _whisker_chart(self, field: Field) -> tuple[Chart, Unit, float]:
-        """An empty map, its unit, and the length of the longest whisker on it, deg."""
-        boxes = field.project(self._boxes(field))
-        chart, unit = _chart(boxes)
-        positions = self._positions(field)
-        spacing = np.sqrt(np.median(np.abs(_areas(boxes))))
-        if len(positions) > 1:
-            spacing = float(np.median(cKDTree(positions).query(positions, k=2)[0][:, 1]))
-        return chart, unit, 0.9 * spacing
-
-    def _whiskers(
-        self, chart: Chart, field: Field, values: Floats, style: tuple[str, float, Unit]
-    ) -> None:
-        """Lines as long as the values (n, 2) say, deg."""
-        colour, width, unit = style
-        chosen = field.places
-        one, two = values[chosen].T
-        # g1 > 0 is east-west, g2 > 0 along west = north
-        angle = np.nan_to_num(0.5 * np.arctan2(two, one))
-        ra, dec = self.campaign.numbers("RA")[chosen], self.campaign.numbers("DEC")[chosen]
-        half = 0.5 * np.hypot(one, two)[:, None] * field.directions(ra, dec, angle)
-        middle = self._positions(field)
-        chart.segments(
-            (middle - half) * unit.per_deg, (middle + half) * unit.per_deg, colour, width
-        )
-
-    def _positions(self, field: Field) -> Floats:
-        ra, dec = (self.campaign.numbers(name)[field.places] for name in ("RA", "DEC"))
-        return field.project(unit_vectors(ra, dec))
-
-    def _dot_size(self, field: Field) -> float:
-        return float(np.clip(150.0 / np.sqrt(max(len(field.places), 1)), 3.0, 26.0))
+    def _points(self, field: Field, values: Floats, weight: Floats) -> Points:
+        """Values (n, k) of a field's sub-tiles or, if they are many, of its tiles."""
+        places = field.places
+        ra, dec = (self.campaign.numbers(name)[places] for name in ("RA", "DEC"))
+        vectors, values, weight = unit_vectors(ra, dec), values[places], weight[places]
+        what = "sub-tiles"
+        if len(places) > MOST_WHISKERS:
+            what = "tiles"
+            ids = [self.campaign.subtiles[place].tile_id for place in places]
+            tile = np.unique(ids, return_inverse=True)[1]
+            known = np.isfinite(values).all(axis=1) & np.isfinite(weight)
+            total = np.bincount(tile, np.where(known, weight, 0.0))
+            sums = np.where(known[:, None], values * weight[:, None], 0.0)
+            with np.errstate(invalid="ignore"):  # a tile without any value has none
+                values = np.stack([np.bincount(tile, side) for side in sums.T], -1) / total[:, None]
+            vectors = np.stack([np.bincount(tile, side) for side in vectors.T], axis=-1)
+            vectors /= np.linalg.norm(vectors, axis=-1, keepdims=True)
+        return Points(field, vectors, values, what)
 
     def _planned(self, field: Field) -> list[SubTile]:
         return [s for tile in field.tile_ids for s in self.campaign.run.plan.by_tile[tile]]
@@ -248,20 +209,20 @@ def _finish(chart: Chart, unit: Unit) -> None:
     chart.frame(f"ΔRA cos(Dec) [{unit.name}]", f"ΔDec [{unit.name}]", negate_x=True)
 
 
-def _key(chart: Chart, name: str, largest: float, length_deg: float, unit: Unit) -> None:
-    """A whisker of a round size, in the upper right corner."""
+def _key(chart: Chart, name: str, largest: float, spacing: float) -> None:
+    """A whisker of a round size; `spacing` of the points in units of the axes."""
     size = max(n * 10.0**k for k in range(-4, 1) for n in (1, 2, 5) if n * 10.0**k <= largest)
-    long = size / largest * length_deg * unit.per_deg
-    x = chart.x.high - 0.03 * (chart.x.high - chart.x.low)
-    y = chart.y.high - 0.04 * (chart.y.high - chart.y.low)
-    chart.segments(np.array([[x - long, y]]), np.array([[x, y]]), "ink", 2.0)
-    chart.label(WIDTH - 38.0, 17.0, f"{name} = {size:g}")
+    chart.key(f"{name} = {size:g}", size / largest * FILLED * spacing)
 
 
-def _areas(boxes: Floats) -> Floats:
-    """Areas (n,) of quadrangles (n, 4, 2), by the shoelace formula."""
-    x, y = boxes[..., 0], boxes[..., 1]
-    return 0.5 * np.sum(x * np.roll(y, -1, axis=-1) - y * np.roll(x, -1, axis=-1), axis=-1)
+def _largest(values: list[Floats]) -> float:
+    """The size of the longest of vectors (n, 2)."""
+    return float(np.nanmax(np.hypot(*np.concatenate([v[:, :2] for v in values]).T), initial=0.0))
+
+
+def _mean(values: Floats, form: str) -> str:
+    known = values[np.isfinite(values)]
+    return format(known.mean(), form) if len(known) else "not known"
 
 
 def _range(values: Floats, form: str) -> str:
