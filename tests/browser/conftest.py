@@ -11,6 +11,9 @@ import pytest
 from playwright.sync_api import Browser, Page
 
 from tests.servers.chromium import Unavailable, chromium
+from tests.workflow.conftest import build_once, shared
+
+__all__ = ["PHONE", "Visit", "browser", "build_once", "shared"]
 
 PHONE = {"width": 360, "height": 740}
 

@@ -10,16 +10,19 @@ from constellation.cli import main
 from tests.constellation.fake_campaign import FakeCampaign
 from tests.servers.chromium import serve
 
-from .conftest import Visit
+from .conftest import Visit, build_once
 
 FIRST_LOAD_BYTES = 10_000_000
 MOST_NODES = 3000
 
 
 @pytest.fixture(scope="module")
-def results(tmp_path_factory) -> Path:
-    """The results of 13 x 20 tiles of 4 x 4 sub-tiles, with their report."""
-    folder = tmp_path_factory.mktemp("wide")
+def results(shared) -> Path:
+    """The results of 13 x 20 tiles of 4 x 4 sub-tiles, with their report; made by one worker."""
+    return build_once(shared / "wide", build) / "results"
+
+
+def build(folder: Path) -> None:
     panels = (340, 111)  # the page shows thumbnails of 320, whatever the original
     campaign = FakeCampaign(folder, 13, 20, (4, 4), sources_per_subtile=1, panel_px=panels).write()
     campaign.write_checks()
@@ -27,7 +30,6 @@ def results(tmp_path_factory) -> Path:
     output = campaign.results / "report" / "report.html"
     assert main(["report", "--config", str(campaign.config), "--output", str(output)]) == 0
     assert len(list((output.parent / "report_files").glob("*.webp"))) == 4160
-    return campaign.results
 
 
 def nodes(page) -> int:

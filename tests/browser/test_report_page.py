@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -51,17 +52,18 @@ def test_it_loads_quietly_and_asks_nothing_of_elsewhere(browser, report, as_file
         loaded = visit.page.evaluate(
             "[...document.images].filter(i => !i.hidden).map(i => [i.naturalWidth, i.alt])"
         )
+        title = visit.page.title()
         visit.page.context.close()
     assert visit.problems == []
     assert [r for r in visit.requests if not r.startswith((uri.rpartition("/")[0], "data:"))] == []
     assert len(loaded) == 7
     assert all(width > 0 and len(text) > 40 for width, text in loaded)
-    assert visit.page.title != "taken over"
+    assert title == "Shear of sky"
 
 
 def test_without_scripts_all_of_a_small_campaign_can_be_read(browser, report):
     visit = Visit.begin(browser, report.as_uri(), java_script_enabled=False)
-    assert visit.page.get_by_role("row", name="1001_0_1").count() == 1
+    assert visit.page.locator("[id='s-1001_0_1']").is_visible()
     assert visit.page.get_by_role("searchbox").count() == 0
     links = visit.page.locator("a.panel")
     hrefs = [link.get_attribute("href") for link in links.all()]
@@ -71,9 +73,8 @@ def test_without_scripts_all_of_a_small_campaign_can_be_read(browser, report):
 
 
 def test_all_links_lead_somewhere(visit, report):
-    links = visit.page.eval_on_selector_all(
-        "a[href]", "all => all.map(a => a.getAttribute('href'))"
-    )
+    read = "all => all.map(a => a.getAttribute('href'))"
+    links = visit.page.eval_on_selector_all("a[href]", read)
     assert len(links) > 50
     for link in set(links):
         if link.startswith("#"):
@@ -93,9 +94,8 @@ def test_a_thumbnail_opens_with_enter_and_escape_leads_back(visit):
     picture = dialog.get_by_role("img")
     page.wait_for_function("document.getElementById('view').naturalWidth > 0")
     first = picture.get_attribute("src")
-    assert picture.get_attribute("alt").startswith(
-        "Observed, model and chi panels of sub-tile 1000_0_0"
-    )
+    said = picture.get_attribute("alt")
+    assert said.startswith("Observed, model and chi panels of sub-tile 1000_0_0")
     visit.pressed("ArrowRight")
     assert dialog.get_by_text("1000_0_1, 2 of 7").is_visible()
     assert picture.get_attribute("src") != first
@@ -207,7 +207,7 @@ def test_a_screen_reader_finds_its_way(visit):
     assert page.evaluate("document.documentElement.lang") == "en"
     levels = page.eval_on_selector_all("h1, h2, h3", "all => all.map(h => Number(h.tagName[1]))")
     assert levels.count(1) == 1 and levels[0] == 1
-    assert all(after <= before + 1 for before, after in zip(levels, levels[1:], strict=False))
+    assert all(after <= before + 1 for before, after in pairwise(levels))
     for chart in page.locator("figure svg").all():
         assert chart.get_attribute("role") == "img"
         assert any(letter.isdigit() for letter in chart.get_attribute("aria-label"))
