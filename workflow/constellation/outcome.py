@@ -25,6 +25,7 @@ CLASSES = {
     143: "terminated",
 }
 INTERRUPTED = "interrupted"
+REPORT = "report/report.html"
 _END_BYTES = 4096
 _EXIT = re.compile(r"exit status (\d+)")
 
@@ -80,7 +81,7 @@ class Results:
         # one listing of each folder instead of a question for each of the survey's sub-tiles
         return {
             entry.uri.removeprefix(f"{self.folder}/")
-            for folder in ("logs/subtiles", "subtiles", "summary")
+            for folder in ("logs/subtiles", "subtiles", "summary", "report")
             for entry in s3.list_objects(self.path(f"{folder}/"))
         }
 
@@ -105,6 +106,7 @@ def describe_success(results: Results) -> list[str]:
         f"sources:   {results.path('catalogue/shear_sources.parquet')}",
         f"figure:    {results.path('summary/summary.png')}",
         f"times:     {results.path('measurements.parquet')}",
+        *(f"report:    {results.path(page)}" for page in (REPORT,) if results.exists(page)),
     ]
 
 

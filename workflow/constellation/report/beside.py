@@ -76,7 +76,7 @@ def failure_of(
     what, message = told or read_end(text) or (INTERRUPTED, "")
     lines = text.rstrip().splitlines()
     excerpt = "\n".join(lines[-EXCERPT_LINES:])
-    return Failure(subtile.stem, what, message or "", excerpt, beside.link(log))
+    return Failure(subtile.stem, what, _visible(message or ""), _visible(excerpt), beside.link(log))
 
 
 def log_span(subtiles: Iterable[SubTile], beside: Beside) -> tuple[str, str] | None:
@@ -88,6 +88,13 @@ def log_span(subtiles: Iterable[SubTile], beside: Beside) -> tuple[str, str] | N
             times += _STAMP.findall(_read(log, end=False))[:1]
             times += _STAMP.findall(_read(log, end=True))[-1:]
     return (min(times), max(times)) if times else None
+
+
+def _visible(text: str) -> str:
+    """Text without control characters, such as those that colour a terminal."""
+    return "".join(
+        c if c.isprintable() or c in "\n\t" else "\N{REPLACEMENT CHARACTER}" for c in text
+    )
 
 
 def _read(log: Path, *, end: bool) -> str:

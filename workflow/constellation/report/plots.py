@@ -66,7 +66,7 @@ def pulls(campaign: Campaign) -> Plot:
     chart.frame("(inferred − true) / error", "number per bin")
     rms = plain(float(np.sqrt(np.mean(found**2))) if len(found) else np.nan, ".2f")
     caption = f"Pulls of g₁ and g₂, rms {rms}: 1 if the errors are right."
-    largest = plain(np.abs(found).max(initial=np.nan) if len(found) else np.nan, ".2f")
+    largest = plain(float(np.abs(found).max()) if len(found) else np.nan, ".2f")
     text = f"Histogram of {len(found):,} pulls: rms {rms}, largest {largest}."
     return Plot("pulls", chart, caption, text)
 

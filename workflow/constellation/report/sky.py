@@ -139,7 +139,7 @@ class Sky:
             chart, unit = _chart(field.project(self._boxes(field)))
             spacing = points.spacing_deg * unit.per_deg
             here, fwhm = points.positions * unit.per_deg, points.values[:, 2]
-            size = float(np.clip(0.7 * chart.units(spacing), 2.5, 26.0))
+            size = float(np.clip(0.6 * chart.units(spacing), 2.5, 24.0))
             for step, (low, high) in enumerate(pairwise(steps)):
                 is_last = step == N_SIZES - 1
                 chosen = (fwhm >= low) & ((fwhm < high) | is_last)
@@ -147,7 +147,8 @@ class Sky:
                 chart.legend.append((f"size{step}", f"≥ {low:.4f}″"))
             starts, ends = points.whiskers(largest)
             width = float(np.clip(0.2 * chart.units(spacing), 0.8, 1.6))
-            chart.segments(starts * unit.per_deg, ends * unit.per_deg, "ink", width)
+            for colour, wide in (("paper", 3.0 * width), ("ink", width)):  # stands out from dots
+                chart.segments(starts * unit.per_deg, ends * unit.per_deg, colour, wide)
             _key(chart, "|e|", largest, spacing)
             _finish(chart, unit)
             text = (
