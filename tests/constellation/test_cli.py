@@ -33,6 +33,7 @@ COMMANDS = (
     "manifests",
     "assemble",
     "summary",
+    "report",
     "schema",
     "shine-config",
 )
