@@ -93,7 +93,9 @@ class FakeCampaign:
         self.config.write_text(yaml.safe_dump(settings))
         sources = self._sources()
         truth = {"OBJECT_ID": sources["OBJECT_ID"]}
-        truth |= {name: np.full(sources.num_rows, g) for name, g in (("G1", 0.02), ("G2", -0.01))}
+        is_star = sources["KIND"].to_numpy() == Kind.STAR  # whose shear is none
+        for name, g in (("G1", 0.02), ("G2", -0.01)):
+            truth[name] = np.where(is_star, 0.5, g)
         parquet.write_table(pa.table(truth), self.folder / "truth.parquet")
         publish_plainly(self.results / "catalogue", self._shear(), sources)
         self.write_failures(dict.fromkeys(self.failed, ("bad or missing input", "no HDU")))
@@ -178,7 +180,7 @@ class FakeCampaign:
             "OBJECT_ID": np.arange(n),
             "RA": np.repeat(shear["RA"].to_numpy(), each),
             "DEC": np.repeat(shear["DEC"].to_numpy(), each),
-            "KIND": np.full(n, int(Kind.GALAXY)),
+            "KIND": np.where(np.arange(n) % each == 1, int(Kind.STAR), int(Kind.GALAXY)),
             "N_PIXELS": np.full(n, 100),
             "N_EXPOSURES": np.full(n, 4),
             "FLAGS": np.zeros(n, int),
