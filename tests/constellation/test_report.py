@@ -366,3 +366,21 @@ def test_a_change_of_the_page_counts_as_one_of_the_code(monkeypatch, tmp_path):
         sheet.write("p{color:red}\n")
     assert assets.assets_digest() != before
     assert code_of("constellation.report.page")
+
+
+@pytest.mark.parametrize("grid", [(1, 1), (1, 2)])
+@pytest.mark.parametrize("status", [Status.OK, Status.NO_SOURCES, Status.NOT_CONVERGED])
+def test_the_smallest_campaigns_have_a_report(tmp_path, grid, status):
+    stems = {f"1000_0_{col}": status for col in range(grid[1])}
+    small = FakeCampaign(tmp_path, 1, 1, grid, sources_per_subtile=1, status=stems).write()
+    found = parts(write(small))
+    assert len(found.all("tr", id="s-1000_0_0")) == 1
+    assert not re.search(r"\b(nan|inf)\b", found.all("main")[0].text, re.IGNORECASE)
+
+
+def test_a_catalogue_without_any_source_has_a_report(campaign):
+    path = campaign.results / "catalogue" / "files.parquet"
+    parquet.write_table(parquet.read_table(path).slice(0, 0), path)
+    told = counts(parts(write(campaign)))
+    assert told["core sources"] == "0"
+    assert "rms of the pulls" not in told

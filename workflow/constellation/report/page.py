@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
@@ -76,7 +77,7 @@ def write_report(request: Request) -> list[Path]:
 def _figures(campaign: Campaign, folder: Path) -> dict[str, list[Figure]]:
     sky = Sky(campaign)
     curves = plots.convergence(campaign)
-    has_truth = bool((campaign.truth == campaign.truth).any())
+    has_truth = bool(np.isfinite(campaign.truth).any())
     errors = plots.spread("errors", campaign.g_err.mean(axis=1), "error of g in a sub-tile")
     chi2 = campaign.numbers("CHI2") / campaign.numbers("N_PIXELS").clip(1.0)
     quality = [plots.comparison(campaign), plots.pulls(campaign)] if has_truth else []
