@@ -141,6 +141,7 @@ def test_nothing_is_left_behind_and_an_older_report_is_replaced(campaign):
     assert sorted(p.name for p in output.parent.iterdir()) == ["report.html", "report_files"]
     assert not (output.parent / "report_files" / "old.svg").exists()
     for chart in (output.parent / "report_files").glob("*.svg"):
+        assert "dark" not in chart.read_text()
         assert chart.read_text().startswith("<svg xmlns=") and "<style>" in chart.read_text()
 
 

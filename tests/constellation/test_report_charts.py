@@ -101,6 +101,17 @@ def test_the_coverage_has_a_box_for_each_planned_sub_tile(campaign):
     assert shapes == {"green": 6, "grey": 1, "red": 1}
 
 
+def test_a_field_without_any_result_has_its_maps(tmp_path, monkeypatch):
+    monkeypatch.setattr("constellation.report.fields.LINK_DEG", 0.1)
+    lost = tuple(f"1001_{row}_{col}" for row in (0, 1) for col in (0, 1))
+    sky = Sky(read(FakeCampaign(tmp_path / "run", failed=lost).write()))
+    assert [field.tile_ids for field in sky.fields] == [[1000], [1001]]
+    told = [found.description for found in sky.coverage()]
+    assert "4 converged" in told[0] and "4 no result" in told[1]
+    told = [found.description for found in sky.shear()]
+    assert "of 4 sub-tiles" in told[0] and "of 0 sub-tiles" in told[1]
+
+
 def test_of_a_large_field_each_whisker_is_the_mean_of_a_tile(campaign, monkeypatch):
     monkeypatch.setattr("constellation.report.sky.MOST_WHISKERS", 3)
     path = campaign.results / "catalogue" / "shear.parquet"

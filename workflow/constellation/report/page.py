@@ -28,7 +28,6 @@ from shine.atomic import write_atomically
 from shine.errors import InputError, SubtileFlag, explain
 
 MOST_OPEN = 64  # sub-tiles that a page shows without being asked
-LIGHT = ":root{color-scheme:light}"
 
 
 @dataclass(frozen=True)
@@ -121,7 +120,7 @@ def _maps(name: str, maps: Iterable[Map], what: str) -> list[Plot]:
 
 def _figure(plot: Plot, folder: Path) -> Figure:
     markup = plot.chart.markup(plot.description)
-    style = LIGHT + read_asset("charts.css")
+    style = read_asset("charts.css")  # on paper, for slides: always in its light colours
     opening, _, rest = str(markup).partition(">")
     (folder / f"{plot.name}.svg").write_text(
         f'{opening} font-family="sans-serif" font-size="12"><style>{style}</style>{rest}\n',
@@ -137,7 +136,8 @@ def _render(
     made: tuple[dict[str, Picture], dict[str, list[Figure]]],
 ) -> str:
     pictures, figures = made
-    style, script = read_asset("charts.css") + read_asset("page.css"), read_asset("page.js")
+    style = "".join(map(read_asset, ("charts.css", "dark.css", "page.css")))
+    script = read_asset("page.js")
     span = log_span(campaign.subtiles, beside)
     data = campaign.run.config.data
     values: dict[str, Any] = {
