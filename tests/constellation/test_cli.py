@@ -49,6 +49,7 @@ COMMANDS = (
     "release expire",
     "quality",
     "quality-gate",
+    "report",
     "schema",
     "shine-config",
     "shear-map",
@@ -219,7 +220,7 @@ def test_a_tile_that_is_not_planned_is_refused(folder, capsys, tile):
             "x/11.parq",
         ),
         (
-            'publish --tiling {"grid":1} --tiles x --logs x --receipt z --output y',
+            'merge-tiles --tiling {"grid":1} --tiles x --logs x --receipt z --output y',
             2,
             "required key",
         ),

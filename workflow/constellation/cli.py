@@ -15,6 +15,7 @@ from constellation.commands import (
     products,
     quality,
     queries,
+    report,
     say,
     settings,
     status,
@@ -79,5 +80,6 @@ _COMMANDS = (
     | lakehouse.COMMANDS
     | quality.COMMANDS
     | products.COMMANDS
+    | report.COMMANDS
     | settings.COMMANDS
 )

@@ -26,6 +26,7 @@ CLASSES = {
 }
 INTERRUPTED = "interrupted"
 FAILED_CHECK = "failed: "  # how the table of quality checks begins a line about one that failed
+REPORT = "report/report.html"
 _END_BYTES = 4096
 _EXIT = re.compile(r"exit status (\d+)")
 
@@ -81,7 +82,7 @@ class Results:
         # one listing of each folder instead of a question for each of the survey's sub-tiles
         return {
             entry.uri.removeprefix(f"{self.folder}/")
-            for folder in ("logs/subtiles", "subtiles", "summary", "quality")
+            for folder in ("logs/subtiles", "subtiles", "summary", "quality", "report")
             for entry in s3.list_objects(self.path(f"{folder}/"))
         }
 
@@ -107,6 +108,7 @@ def describe_success(results: Results) -> list[str]:
         f"sources:   {results.path('catalogue/sources')}",
         f"figure:    {results.path('summary/summary.png')}",
         f"times:     {results.path('measurements.parquet')}",
+        *(f"report:    {results.path(page)}" for page in (REPORT,) if results.exists(page)),
     ]
 
 

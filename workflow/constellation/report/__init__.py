@@ -1,0 +1,1 @@
+"""The report of a campaign: one HTML page that needs no network and no server."""
