@@ -42,7 +42,8 @@ def test_changed_settings_of_shine_change_all_sub_tiles_and_no_manifest(project)
     before = project.inferences()
     counts = rule_counts(project.run())
     merged = {"tiles": 1, "merged_catalogue": 1, "summary": 1, "measurements": 1, "all": 1}
-    assert counts == merged | {"shine_config": 1, "subtile": 4, "total": 10}
+    merged |= {"quality": 1, "quality_gate": 1, "report": 1}
+    assert counts == merged | {"shine_config": 1, "subtile": 4, "total": 13}
     assert inferred_anew(project, before) == set(SUBTILES)
     assert project.files("results/manifests") == manifests
 

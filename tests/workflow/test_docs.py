@@ -14,7 +14,6 @@ from astropy.table import Table
 from pyarrow import csv, parquet
 
 from .project import ROOT
-from .published import published
 from .repository import Repository
 
 PAGE = ROOT / "docs" / "queries.md"
@@ -25,7 +24,6 @@ FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 def repository(pinned, tmp_path, monkeypatch) -> Repository:
     """A finished survey in the layout of the demo; the working folder."""
     repository = pinned.copy(tmp_path / "repository")
-    published(repository)
     monkeypatch.chdir(repository.folder)
     return repository
 

@@ -13,7 +13,6 @@ import numpy as np
 import pytest
 
 from .project import ROOT
-from .published import published
 
 NOTEBOOK = ROOT / "docs" / "notebook.ipynb"
 # The kernel is this very environment's, and reached through files, not ports. All of it is another
@@ -48,7 +47,6 @@ def test_the_notebook_is_kept_clean(notebook):
 
 def test_every_cell_runs_and_every_figure_shows_something(pinned, tmp_path):
     repository = pinned.copy(tmp_path / "repository")
-    published(repository)
     kinds = ("JUPYTER_DATA_DIR", "JUPYTER_CONFIG_DIR", "JUPYTER_RUNTIME_DIR", "IPYTHONDIR")
     own = {kind: str(tmp_path / kind) for kind in kinds}  # in place of the user's
     repository = replace(repository, variables=own)

@@ -10,7 +10,7 @@ from constellation.quality.check import read_checks
 
 from .project import Project, rule_counts
 
-ONLY_QUALITY = {"quality": 1, "quality_gate": 1, "all": 1, "total": 3}
+ONLY_QUALITY = {"quality": 1, "quality_gate": 1, "report": 1, "all": 1, "total": 4}
 FILES = ("checks.parquet", "checks.txt", "quality.png")
 
 

@@ -48,7 +48,10 @@ def test_planning_lists_the_survey_and_asks_for_none_of_its_files(project, s3, m
         "summary": 1,
         "measurements": 1,
         "all": 1,
-        "total": 13,
+        "quality": 1,
+        "quality_gate": 1,
+        "report": 1,
+        "total": 16,
     }
     assert len(asked) == 4 and all("list-type=2" in request for request in asked)
 

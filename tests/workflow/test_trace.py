@@ -21,7 +21,6 @@ from shine.errors import InputError
 from shine.results import provenance_of, read_shear, restamp
 
 from .project import EAST
-from .published import published
 from .repository import Repository
 
 STEM = f"{EAST}_30_0"
@@ -32,7 +31,6 @@ WHAT = f"{EAST},30,0"
 def repository(pinned, tmp_path, monkeypatch) -> Repository:
     """The repository with its results, its catalogue published; the working folder."""
     repository = pinned.copy(tmp_path / "repository")
-    published(repository)
     monkeypatch.chdir(repository.folder)
     return repository
 
