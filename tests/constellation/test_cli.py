@@ -35,6 +35,8 @@ COMMANDS = (
     "summary",
     "schema",
     "shine-config",
+    "validation-block",
+    "validation-report",
 )
 TILING = {"tiles": "tiles.csv", "sub_tile_grid": [1, 2]}
 

@@ -7,7 +7,16 @@ import logging
 import sys
 from collections.abc import Sequence
 
-from constellation.commands import catalogue, planning, say, settings, status, survey, tiles
+from constellation.commands import (
+    catalogue,
+    planning,
+    say,
+    settings,
+    status,
+    survey,
+    tiles,
+    validation,
+)
 from shine.errors import INTERRUPTED_EXIT_CODE, ShineError
 
 
@@ -57,4 +66,5 @@ _COMMANDS = (
     | status.COMMANDS
     | catalogue.COMMANDS
     | settings.COMMANDS
+    | validation.COMMANDS
 )

@@ -6,7 +6,14 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import Field, NonNegativeInt, PositiveInt, ValidationError, model_validator
+from pydantic import (
+    Field,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    ValidationError,
+    model_validator,
+)
 
 from constellation.mock_survey.config import Settings
 from constellation.validation.drawing.settings import SceneSettings
@@ -15,6 +22,16 @@ from shine.yaml_files import read_yaml
 
 Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")]
 Method = Literal["marginal", "map", "vi", "nuts"]
+
+
+class Limits(Settings):
+    """What a case must keep to, three errors granted; null: nothing is asked."""
+
+    m: PositiveFloat | None = Field(None, description="largest |m1| and |m2|")
+    c: PositiveFloat | None = Field(None, description="largest |c1| and |c2|")
+    position_arcsec: PositiveFloat | None = Field(
+        None, description="largest mean distance of the fitted from the true positions, per axis"
+    )
 
 
 class Case(Settings):
@@ -31,6 +48,7 @@ class Case(Settings):
     shine: dict[str, Any] = Field(
         {}, description="settings of shine that differ from the campaign's, section by section"
     )
+    limits: dict[str, Limits] = Field({}, description="by method, as the report names them")
     compared_with: Name | None = Field(
         None, description="a case of the same galaxies and noise, from which this one differs"
     )

@@ -38,6 +38,9 @@ class Answer:
     converged: bool
     settled_share: float  # of the galaxies whose fits converged
     chi2_per_pixel: float
+    position_arcsec: tuple[float, float]  # mean of fitted minus true position, west and north
+    flux_ratio: float  # median of fitted over true
+    size_ratio: float
     cpu_s: float  # of the whole run, compilation included
     compile_s: float  # wall clock
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import tempfile
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ import numpy as np
 import pyarrow as pa
 import yaml
 
+from constellation.mock_survey.population import Sources
 from constellation.validation import files
 from constellation.validation.campaign import Campaign, Case
 from constellation.validation.drawing.scene import UNIT, GridScene
@@ -26,6 +28,35 @@ from shine.euclid.config import load_config
 from shine.population import ShapePrior
 from shine.reinference import reinfer
 from shine.results import read_shear, read_sources
+
+
+@dataclass(frozen=True)
+class Truth:
+    """What an image shows."""
+
+    shear: tuple[float, float]
+    ids: np.ndarray  # (n,)
+    galaxies: Sources  # in the same order
+
+    def compared(self, found: pa.Table) -> dict[str, Any]:
+        """The fits of the galaxies against the truth, on average."""
+        order = np.argsort(self.ids)
+        row = order[np.searchsorted(self.ids, found["OBJECT_ID"].to_numpy(), sorter=order)]
+        true = self.galaxies[row]
+        column = {name: found[name].to_numpy() for name in found.column_names if name in _COMPARED}
+        west = (true.ra - column["RA"]) * np.cos(np.radians(true.dec)) + column["OFFSET_U"] / 3600.0
+        north = column["DEC"] - true.dec + column["OFFSET_V"] / 3600.0
+        return {
+            "position_arcsec": (
+                3600.0 * float(np.nanmean(west)),
+                3600.0 * float(np.nanmean(north)),
+            ),
+            "flux_ratio": float(np.nanmedian(column["FLUX"] / true.flux_ujy)),
+            "size_ratio": float(np.nanmedian(column["HALF_LIGHT_RADIUS"] / true.hlr_arcsec)),
+        }
+
+
+_COMPARED = ("RA", "DEC", "OFFSET_U", "OFFSET_V", "FLUX", "HALF_LIGHT_RADIUS")
 
 
 def run_block(campaign: Campaign, case: Case, block: int, scratch: Path) -> Block:
@@ -43,7 +74,7 @@ def run_block(campaign: Campaign, case: Case, block: int, scratch: Path) -> Bloc
             files.write_scene_manifest(scene, [quadrant], (catalogue, ids), place / "manifest.yaml")
             for method in case.methods:
                 settings = _settings(campaign, case, method)
-                found, moved = _ask(place, settings, (shear, ids))
+                found, moved = _ask(place, settings, Truth(shear, ids, scene.sources))
                 answers += found
                 influence += moved
     return Block(case.name, block, answers, influence)
@@ -61,10 +92,9 @@ def _settings(campaign: Campaign, case: Case, method: str) -> dict[str, Any]:
 
 
 def _ask(
-    place: Path, settings: dict[str, Any], truth: tuple[tuple[float, float], np.ndarray]
+    place: Path, settings: dict[str, Any], truth: Truth
 ) -> tuple[list[Answer], list[pa.Table]]:
     """Run shine on the manifest in a folder, and read its answers."""
-    shear, ids = truth
     method = settings["inference"]["method"]
     config = place / f"{method}.yaml"
     config.write_text(yaml.safe_dump(settings))
@@ -80,13 +110,14 @@ def _ask(
     record = json.loads(result.with_suffix(".run.json").read_text())["measurements"]
     unsettled = sources["FLAGS"].to_numpy() & int(SourceFlag.NOT_CONVERGED)
     common = {
-        "true_shear": shear,
+        "true_shear": truth.shear,
         "n_galaxies": int(row["N_SOURCES"]),
         "converged": row["STATUS"] == Status.OK,
         "settled_share": float(np.mean(unsettled == 0)),
         "chi2_per_pixel": row["CHI2"] / row["N_PIXELS"],
         "cpu_s": cpu_s,
         "compile_s": record["compile_s"],
+        **truth.compared(sources),
     }
     answer = Answer(
         method=method,
@@ -97,11 +128,11 @@ def _ask(
     )
     if method != "marginal":
         return [answer], []
-    return _marginal(load_config(config), sources, (answer, common, ids))
+    return _marginal(load_config(config), sources, (answer, common, truth.ids))
 
 
 def _marginal(config, sources: pa.Table, context) -> tuple[list[Answer], list[pa.Table]]:
-    """The answer with the dispersion inferred, and that with the dispersion of the configuration."""
+    """The answers with the dispersion as configured, and inferred."""
     answer, common, ids = context
     sigma = config.gal.priors.ellipticity.sigma
     shear_sigma = config.gal.priors.shear.sigma
