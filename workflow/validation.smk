@@ -80,7 +80,7 @@ rule block:
     params:
         meaning=meaning,
         code=code_digest(),
-        drawing=code_of("validation"),
+        drawing=code_of("constellation.validation.runner"),
         campaign=CAMPAIGN,
         jax_cache=RESULTS / "jax_cache",
     message:

@@ -64,7 +64,7 @@ def run_block(campaign: Campaign, case: Case, block: int, scratch: Path) -> Bloc
     scene = GridScene(case.scene, campaign.seed, block)
     answers, influence = [], []
     with tempfile.TemporaryDirectory(prefix="validation-", dir=scratch) as folder:
-        root = Path(folder)
+        root = Path(folder).resolve()  # a manifest counts paths from its own folder
         catalogue = root / "catalogue.fits"
         ids = files.write_catalogue(scene, catalogue)
         for member, shear in enumerate(shears(case.scene.shear, block)):
