@@ -131,32 +131,13 @@ class GridScene:
         """The image under a reduced shear (u west, v north), with its noise and background."""
         side, noise = self.settings.side_px, np.float32(self.noise_adu)
         sky = np.full((side, side), self.survey.detector.sky_adu, np.float32)
-        sci = self._light(shear).astype(np.float32) + sky
+        sci = self.light(shear).astype(np.float32) + sky
         if self.settings.noise:
             sci += noise * self._noise()
         return Frame(sci, np.full_like(sky, noise), np.zeros((side, side), np.int32), sky)
 
-    def psf_stamps(self) -> NDArray[np.float32]:
-        """The grid of effective PSFs (189, 189), as the survey's files have it."""
-        cells = (np.arange(GRID_NODES) + 0.5) / GRID_NODES * self.settings.side_px - 0.5
-        wcs, psf = quadrant_wcs(self.frame), psf_profile(self.settings.psf)
-        rows = [
-            np.hstack(
-                [
-                    psf.drawImage(
-                        nx=STAMP_PIXELS,
-                        ny=STAMP_PIXELS,
-                        wcs=wcs.local(galsim.PositionD(x + 1, y + 1)),
-                        dtype=float,
-                    ).array
-                    for x in cells
-                ]
-            )
-            for y in cells
-        ]
-        return np.vstack(rows).astype(np.float32)
-
-    def _light(self, shear: tuple[float, float]) -> Array:
+    def light(self, shear: tuple[float, float]) -> Array:
+        """Noiseless light of the galaxies (side, side), ADU."""
         image = galsim.ImageD(self.settings.side_px, self.settings.side_px, xmin=0, ymin=0)
         wcs, sources = quadrant_wcs(self.frame), self.sources
         scale = adu_per_ujy(self.survey.exposures[0])
@@ -179,6 +160,26 @@ class GridScene:
                     image[overlap] += stamp[overlap]
                 stamp.shift(self.settings.spacing_px, 0)
         return image.array
+
+    def psf_stamps(self) -> NDArray[np.float32]:
+        """The grid of effective PSFs (189, 189), as the survey's files have it."""
+        cells = (np.arange(GRID_NODES) + 0.5) / GRID_NODES * self.settings.side_px - 0.5
+        wcs, psf = quadrant_wcs(self.frame), psf_profile(self.settings.psf)
+        rows = [
+            np.hstack(
+                [
+                    psf.drawImage(
+                        nx=STAMP_PIXELS,
+                        ny=STAMP_PIXELS,
+                        wcs=wcs.local(galsim.PositionD(x + 1, y + 1)),
+                        dtype=float,
+                    ).array
+                    for x in cells
+                ]
+            )
+            for y in cells
+        ]
+        return np.vstack(rows).astype(np.float32)
 
     def _noise(self) -> NDArray[np.float32]:
         """Unit noise (side, side), cell by cell that of its unit; independent in the margin."""
