@@ -17,7 +17,9 @@ from shine.provenance import code_digest
 min_version("9.0")
 
 if "campaign" not in config:
-    raise WorkflowError("no campaign: add --config campaign=config/validation_smoke.yaml")
+    raise WorkflowError(
+        "no campaign: add --config campaign=config/validation_smoke.yaml"
+    )
 CAMPAIGN = Path(config["campaign"])
 try:
     CASES = load_campaign(CAMPAIGN)
