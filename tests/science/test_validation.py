@@ -13,6 +13,7 @@ import yaml
 from constellation.cli import main
 from constellation.validation.analysis import cross_response, measure, psf_leakage
 from constellation.validation.campaign import Campaign, load_campaign
+from constellation.validation.coverage import covered, rank_counts
 from constellation.validation.drawing.scene import UNIT, GridScene
 from constellation.validation.drawing.settings import SceneSettings
 from constellation.validation.influence import influences
@@ -238,3 +239,41 @@ def test_the_smoke_keeps_its_limits(tmp_path):
     assert abs(noiseless["m1"]) < 3e-3 and abs(noiseless["c1"]) < 2e-4
     assert abs(noiseless["flux_ratio"] - 1.0) < 0.05
     assert abs(noiseless["size_ratio"] - 1.0) < 0.05
+
+
+def covering(number: int, rng, factor: float) -> Block:
+    """A scene whose answer scatters by `factor` times the error that it states."""
+    true, error = rng.uniform(-0.05, 0.05, 2), 0.03
+    shear = true + factor * error * rng.standard_normal(2)
+    about = (None, 64, True, 1.0, 1.0, 1.0, 0.0, (0.0, 0.0), 1.0, 1.0)
+    answer = Answer("marginal", tuple(true), tuple(shear), (error**2, 0.0, error**2), *about)
+    return Block("c", number, [answer], [], {"s1": list(rng.uniform(size=64) ** factor)})
+
+
+@pytest.mark.parametrize(("factor", "good"), [(1.0, True), (1.3, False)])
+def test_coverage_tells_right_errors_from_small_ones(factor, good):
+    rng = np.random.default_rng(4)
+    blocks = [covering(number, rng, factor) for number in range(400)]
+    narrow, wide = covered(blocks, "marginal")
+    assert narrow.promised == pytest.approx(0.6827, abs=1e-4)
+    assert wide.promised == pytest.approx(0.9545, abs=1e-4)
+    assert narrow.error == pytest.approx(np.sqrt(0.6827 * 0.3173 / 800), rel=1e-3)
+    for level in (narrow, wide):
+        assert (abs(level.found - level.promised) < 3.0 * level.error) == good
+    counts, chance = rank_counts(blocks)["s1"]
+    assert counts.sum() == 400 * 64
+    assert (chance > 1e-3) == good
+
+
+def test_scenes_for_coverage_are_independent():
+    settings = SceneSettings(cells=8, independent=True, galaxies={"snr": 30, "flux_scatter": 0.3})
+    scene = GridScene(settings, seed=3, block=0)
+    assert len(np.unique(scene.sources.e1)) == 64
+    assert np.std(np.log(scene.sources.flux_ujy)) == pytest.approx(0.3, rel=0.35)
+    light = scene.light((0.0, 0.0))
+    total = cells(scene, light).sum(axis=(1, 2)) / scene.sources.flux_ujy
+    np.testing.assert_allclose(total, total.mean(), rtol=0.02)  # each galaxy is where it should be
+    noise = cells(scene, scene.draw((0.0, 0.0)).sci - light)
+    flat = noise.reshape(64, -1)
+    away = np.corrcoef(flat) - np.eye(64)
+    assert np.abs(away).max() < 0.12

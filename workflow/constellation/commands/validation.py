@@ -37,7 +37,9 @@ def _describe_report(command: argparse.ArgumentParser) -> None:
 def _report(options: argparse.Namespace) -> int:
     from constellation.validation.campaign import load_campaign
     from constellation.validation.report import (
+        Report,
         broken_limits,
+        calibrations,
         markdown,
         outcomes,
         read_blocks,
@@ -45,9 +47,11 @@ def _report(options: argparse.Namespace) -> int:
     )
 
     campaign = load_campaign(options.campaign)
-    found = outcomes(campaign, read_blocks(campaign, options.blocks))
-    write_report(campaign, found, options.output, options.command)
-    say(markdown(found, options.command))
+    blocks = read_blocks(campaign, options.blocks)
+    found = outcomes(campaign, blocks)
+    report = Report(campaign.seed, found, calibrations(campaign, blocks), options.command)
+    write_report(report, options.output)
+    say(markdown(report))
     broken = broken_limits(found)
     say("\n".join(broken) if broken else "All limits are kept.")
     return 1 if broken else 0

@@ -48,6 +48,11 @@ class Case(Settings):
     shine: dict[str, Any] = Field(
         {}, description="settings of shine that differ from the campaign's, section by section"
     )
+    coverage: bool = Field(
+        False,
+        description="a block is one image of a shear of its own, between -shear and shear, whose "
+        "galaxies follow the very priors that shine is told; for the coverage of its intervals",
+    )
     limits: dict[str, Limits] = Field({}, description="by method, as the report names them")
     compared_with: Name | None = Field(
         None, description="a case of the same galaxies and noise, from which this one differs"
@@ -67,6 +72,9 @@ class Campaign(Settings):
         if len(set(names)) != len(names):
             raise ValueError(f"cases: names repeated in {names}")
         for case in self.cases:
+            uniform = case.scene.independent and case.scene.galaxies.population == "uniform"
+            if case.coverage and not (uniform and case.scene.noise):
+                raise ValueError(f"cases.{case.name}.coverage: needs independent uniform galaxies")
             if case.compared_with is not None and case.compared_with not in names:
                 raise ValueError(f"cases.{case.name}.compared_with: no case {case.compared_with}")
         return self

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from shine.atomic import write_atomically
 
 if TYPE_CHECKING:
-    from constellation.validation.report import Outcome
+    from constellation.validation.report import Calibration, Outcome
 
 REQUIRED_M, REQUIRED_C = 2e-3, 1e-4
 COLOURS = {  # Okabe-Ito
@@ -53,6 +53,40 @@ def draw_figure(found: list[Outcome], path: Path) -> None:
     left.set_yticks(np.arange(n), [_label(item) for item in found], fontsize=8)
     left.invert_yaxis()
     figure.suptitle("Shear bias on GalSim images (full circles: g1, open squares: g2)", fontsize=11)
+    sink = io.BytesIO()
+    figure.savefig(sink, format="png", dpi=110, metadata={"Software": None})
+    write_atomically(path, sink.getvalue())
+
+
+def draw_calibration(item: Calibration, path: Path) -> None:
+    """Draw coverage and ranks, with the binomial errors of what calibration promises."""
+    figure = Figure(figsize=(11, 3.4), layout="constrained")
+    first, *others = figure.subplots(1, 1 + max(len(item.ranks), 1))
+    for row, (method, levels) in enumerate(item.covered.items()):
+        for level in levels:
+            first.errorbar(
+                row, level.found, yerr=level.error, marker="o", color=COLOURS[method], ms=4
+            )
+    for level in next(iter(item.covered.values())):
+        first.axhline(level.promised, color="0.4", lw=0.8)
+        first.axhspan(
+            level.promised - level.error, level.promised + level.error, color="0.88", zorder=0
+        )
+    names = [name.replace("_", ",\n") for name in item.covered]
+    first.set_xticks(range(len(names)), names, fontsize=8)
+    first.set_xlim(-0.6, len(names) - 0.4)
+    first.set_ylabel("intervals of g that hold the truth")
+    for axes, (name, (counts, chance)) in zip(others, item.ranks.items(), strict=False):
+        share = 1.0 / len(counts)
+        error = np.sqrt(counts.sum() * share * (1.0 - share))
+        axes.axhspan(counts.mean() - error, counts.mean() + error, color="0.88", zorder=0)
+        axes.stairs(counts, np.linspace(0.0, 1.0, len(counts) + 1), color=COLOURS["marginal"])
+        axes.set_ylim(0.0, 1.6 * counts.mean())
+        axes.set_title(f"{name}, p = {chance:.2f}", fontsize=9)
+        axes.set_xlabel("rank of the truth")
+    figure.suptitle(
+        f"{item.case.shows}: {item.n_scenes} scenes (grey: binomial error)", fontsize=10
+    )
     sink = io.BytesIO()
     figure.savefig(sink, format="png", dpi=110, metadata={"Software": None})
     write_atomically(path, sink.getvalue())

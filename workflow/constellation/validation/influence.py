@@ -38,7 +38,7 @@ def influences(sources: pa.Table, shear: Floats, prior: ShapePrior) -> Influence
     too. No galaxies of one blend may be among them.
     """
     table = sources.filter(pa.compute.is_valid(sources["SAMPLE_LOG_WEIGHT"]))
-    shapes, log_weight = _samples(table)
+    shapes, log_weight = read_samples(table)
     free = 3 if prior.infer_sigma else 2
     here = np.array([*shear, np.log(prior.ellipticity_sigma)])
 
@@ -62,7 +62,7 @@ def influences(sources: pa.Table, shear: Floats, prior: ShapePrior) -> Influence
     return Influences(table["OBJECT_ID"].to_numpy(), moved[:2].T)
 
 
-def _samples(table: pa.Table) -> tuple[NDArray[np.complex128], Floats]:
+def read_samples(table: pa.Table) -> tuple[NDArray[np.complex128], Floats]:
     """Observed shapes and log weights (n, K), weights of -inf where padded."""
     weights = table["SAMPLE_LOG_WEIGHT"].combine_chunks()
     count = np.diff(np.asarray(weights.offsets))

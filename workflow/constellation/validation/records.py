@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 import pyarrow as pa
@@ -57,10 +57,16 @@ class Block:
     block: int
     answers: list[Answer]
     influence: list[pa.Table]  # rows of `_SCHEMA`
+    ranks: dict[str, list[float]] = field(default_factory=dict)  # see `coverage`
 
     def write(self, path: Path) -> None:
         """Write the block, atomically."""
-        about = {"case": self.case, "block": self.block, "answers": list(map(asdict, self.answers))}
+        about = {
+            "case": self.case,
+            "block": self.block,
+            "answers": list(map(asdict, self.answers)),
+            "ranks": self.ranks,
+        }
         parts = [part.cast(_SCHEMA) for part in self.influence]
         table = pa.concat_tables([_SCHEMA.empty_table(), *parts])
         table = table.replace_schema_metadata({_KEY: json.dumps(about)})
@@ -83,4 +89,10 @@ class Block:
             Answer(**{k: tuple(v) if isinstance(v, list) else v for k, v in row.items()})
             for row in about["answers"]
         ]
-        return cls(about["case"], about["block"], answers, [table.replace_schema_metadata()])
+        return cls(
+            about["case"],
+            about["block"],
+            answers,
+            [table.replace_schema_metadata()],
+            about["ranks"],
+        )

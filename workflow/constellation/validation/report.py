@@ -17,6 +17,7 @@ from constellation.validation.analysis import (
     psf_leakage,
 )
 from constellation.validation.campaign import Campaign, Case
+from constellation.validation.coverage import Covered, covered, rank_counts
 from constellation.validation.records import Block
 from shine.atomic import write_atomically
 from shine.errors import InputError, explain
@@ -66,6 +67,8 @@ def outcomes(campaign: Campaign, blocks: dict[str, list[Block]]) -> list[Outcome
     """Every case and method, in the campaign's order."""
     found = []
     for case in campaign.cases:
+        if case.coverage:
+            continue
         for method in METHODS:
             measured = measure(blocks[case.name], method)
             if measured is None:
@@ -101,15 +104,49 @@ def broken_limits(found: list[Outcome]) -> list[str]:
     return lines
 
 
-def write_report(campaign: Campaign, found: list[Outcome], folder: Path, command: str) -> None:
-    """Write `validation.json`, `.md` and `.png` into a folder."""
-    from constellation.validation.figure import draw_figure
+@dataclass(frozen=True)
+class Calibration:
+    """How often the intervals of a case's scenes hold the truth, and the ranks of the truths."""
+
+    case: Case
+    n_scenes: int
+    covered: dict[str, list[Covered]]  # by method
+    ranks: dict[str, tuple[np.ndarray, float]]  # by parameter: histogram, chance
+
+
+def calibrations(campaign: Campaign, blocks: dict[str, list[Block]]) -> list[Calibration]:
+    """Those of the campaign's coverage cases."""
+    found = []
+    for case in campaign.cases:
+        if not case.coverage:
+            continue
+        own = blocks[case.name]
+        names = {answer.method for block in own for answer in block.answers}
+        by_method = {name: covered(own, name) for name in METHODS if name in names}
+        found.append(Calibration(case, len(own), by_method, rank_counts(own)))
+    return found
+
+
+@dataclass(frozen=True)
+class Report:
+    """Everything that a campaign found, and the command that made it."""
+
+    seed: int
+    outcomes: list[Outcome]
+    calibrations: list[Calibration]
+    command: str
+
+
+def write_report(report: Report, folder: Path) -> None:
+    """Write `validation.json`, `.md` and `.png` into a folder, and `coverage.png` if asked for."""
+    from constellation.validation.figure import draw_calibration, draw_figure
 
     folder.mkdir(parents=True, exist_ok=True)
+    found = report.outcomes
     content = {
-        "command": command,
+        "command": report.command,
         "commit": git_commit(),
-        "seed": campaign.seed,
+        "seed": report.seed,
         "results": [
             {
                 "case": item.case.name,
@@ -120,15 +157,34 @@ def write_report(campaign: Campaign, found: list[Outcome], folder: Path, command
             }
             for item in found
         ],
+        "coverage": [
+            {
+                "case": item.case.name,
+                "shows": item.case.shows,
+                "scenes": item.n_scenes,
+                "intervals": {
+                    name: [level._asdict() for level in levels]
+                    for name, levels in item.covered.items()
+                },
+                "ranks": {
+                    name: {"counts": counts.tolist(), "chance": chance}
+                    for name, (counts, chance) in item.ranks.items()
+                },
+            }
+            for item in report.calibrations
+        ],
     }
     text = json.dumps(content, indent=1, allow_nan=False) + "\n"
     write_atomically(folder / "validation.json", text.encode())
-    write_atomically(folder / "validation.md", markdown(found, command).encode())
+    write_atomically(folder / "validation.md", markdown(report).encode())
     draw_figure(found, folder / "validation.png")
+    for item in report.calibrations:
+        draw_calibration(item, folder / f"{item.case.name}.png")
 
 
-def markdown(found: list[Outcome], command: str) -> str:
+def markdown(report: Report) -> str:
     """Tables of all figures, level by level; m in 10^-3, c in 10^-4."""
+    found, command = report.outcomes, report.command
     lines = [
         f"Made by `{command}`. Errors are those of a bootstrap over units of galaxies; m is in "
         "10⁻³, c in 10⁻⁴; galaxies are counted once for both shears of a pair; the processor time "
@@ -145,6 +201,17 @@ def markdown(found: list[Outcome], command: str) -> str:
         lines += ["| case | minus | method | Δm1 | Δm2 | Δc1 | Δc2 | PSF leakage α |"]
         lines += ["|---|---|---|---|---|---|---|---|"]
         lines += [_difference_row(item) for item in compared]
+    for item in report.calibrations:
+        lines += ["", f"**Coverage: {item.case.shows}** ({item.n_scenes} scenes)", ""]
+        lines += ["| method | interval | promised | found |", "|---|---|---|---|"]
+        for name, levels in item.covered.items():
+            lines += [
+                f"| {METHOD_NAMES.get(name, name)} | {level.level} % | {level.promised:.3f} | "
+                f"{level.found:.3f} ± {level.error:.3f} |"
+                for level in levels
+            ]
+        lines += ["", "| ranks of | chance of a histogram as uneven |", "|---|---|"]
+        lines += [f"| {name} | {chance:.3f} |" for name, (_, chance) in item.ranks.items()]
     return "\n".join(lines) + "\n"
 
 

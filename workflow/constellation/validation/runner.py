@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 import tempfile
 import time
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +15,13 @@ import numpy as np
 import pyarrow as pa
 import yaml
 
-from constellation.mock_survey.population import Sources
 from constellation.validation import files
 from constellation.validation.campaign import Campaign, Case
-from constellation.validation.drawing.scene import UNIT, GridScene
+from constellation.validation.coverage import matched_priors, posterior_ranks
+from constellation.validation.drawing.scene import GridScene
 from constellation.validation.influence import influences
 from constellation.validation.records import Answer, Block
+from constellation.validation.truth import Truth
 from shine.errors import ConvergenceError, SourceFlag, Status
 from shine.euclid.cli import run_subtile
 from shine.euclid.config import load_config
@@ -30,54 +30,41 @@ from shine.reinference import reinfer
 from shine.results import read_shear, read_sources
 
 
-@dataclass(frozen=True)
-class Truth:
-    """What an image shows."""
-
-    shear: tuple[float, float]
-    ids: np.ndarray  # (n,)
-    galaxies: Sources  # in the same order
-
-    def compared(self, found: pa.Table) -> dict[str, Any]:
-        """The fits of the galaxies against the truth, on average."""
-        order = np.argsort(self.ids)
-        row = order[np.searchsorted(self.ids, found["OBJECT_ID"].to_numpy(), sorter=order)]
-        true = self.galaxies[row]
-        column = {name: found[name].to_numpy() for name in found.column_names if name in _COMPARED}
-        west = (true.ra - column["RA"]) * np.cos(np.radians(true.dec)) + column["OFFSET_U"] / 3600.0
-        north = column["DEC"] - true.dec + column["OFFSET_V"] / 3600.0
-        return {
-            "position_arcsec": (
-                3600.0 * float(np.nanmean(west)),
-                3600.0 * float(np.nanmean(north)),
-            ),
-            "flux_ratio": float(np.nanmedian(column["FLUX"] / true.flux_ujy)),
-            "size_ratio": float(np.nanmedian(column["HALF_LIGHT_RADIUS"] / true.hlr_arcsec)),
-        }
-
-
-_COMPARED = ("RA", "DEC", "OFFSET_U", "OFFSET_V", "FLUX", "HALF_LIGHT_RADIUS")
-
-
 def run_block(campaign: Campaign, case: Case, block: int, scratch: Path) -> Block:
     """Draw and measure one block; everything is made below `scratch`, and removed."""
     scene = GridScene(case.scene, campaign.seed, block)
-    answers, influence = [], []
+    answers, influence, ranks = [], [], {}
     with tempfile.TemporaryDirectory(prefix="validation-", dir=scratch) as folder:
         root = Path(folder).resolve()  # a manifest counts paths from its own folder
         catalogue = root / "catalogue.fits"
         ids = files.write_catalogue(scene, catalogue)
-        for member, shear in enumerate(shears(case.scene.shear, block)):
+        for member, shear in enumerate(_shears(campaign, case, block)):
             place = root / f"{member}"
             place.mkdir()
             quadrant = files.write_image(scene, scene.draw(shear), place)
             files.write_scene_manifest(scene, [quadrant], (catalogue, ids), place / "manifest.yaml")
             for method in case.methods:
                 settings = _settings(campaign, case, method)
-                found, moved = _ask(place, settings, Truth(shear, ids, scene.sources))
+                if case.coverage:
+                    settings = matched_priors(settings, scene)
+                truth = Truth(
+                    shear, ids, scene.sources, scene.unit, case.scene.galaxies.ellipticity_sigma
+                )
+                found, moved, sources = _ask(place, settings, truth)
                 answers += found
-                influence += moved
-    return Block(case.name, block, answers, influence)
+                if case.coverage and method == "marginal":
+                    ranks = posterior_ranks(sources, truth, found[0])
+                elif not case.coverage:
+                    influence += moved
+    return Block(case.name, block, answers, influence, ranks)
+
+
+def _shears(campaign: Campaign, case: Case, block: int) -> list[tuple[float, float]]:
+    size = case.scene.shear
+    if not case.coverage:
+        return shears(size, block)
+    g1, g2 = np.random.default_rng((campaign.seed, block, 4)).uniform(-size, size, 2)
+    return [(float(g1), float(g2))]
 
 
 def shears(size: float, block: int) -> list[tuple[float, float]]:
@@ -93,8 +80,8 @@ def _settings(campaign: Campaign, case: Case, method: str) -> dict[str, Any]:
 
 def _ask(
     place: Path, settings: dict[str, Any], truth: Truth
-) -> tuple[list[Answer], list[pa.Table]]:
-    """Run shine on the manifest in a folder, and read its answers."""
+) -> tuple[list[Answer], list[pa.Table], pa.Table]:
+    """Run shine on the manifest in a folder; its answers, their influences, and the sources."""
     method = settings["inference"]["method"]
     config = place / f"{method}.yaml"
     config.write_text(yaml.safe_dump(settings))
@@ -127,13 +114,13 @@ def _ask(
         **common,
     )
     if method != "marginal":
-        return [answer], []
-    return _marginal(load_config(config), sources, (answer, common, truth.ids))
+        return [answer], [], sources
+    return *_marginal(load_config(config), sources, (answer, common, truth)), sources
 
 
 def _marginal(config, sources: pa.Table, context) -> tuple[list[Answer], list[pa.Table]]:
     """The answers with the dispersion as configured, and inferred."""
-    answer, common, ids = context
+    answer, common, truth = context
     sigma = config.gal.priors.ellipticity.sigma
     shear_sigma = config.gal.priors.shear.sigma
     fixed = reinfer(sources, ShapePrior(sigma, infer_sigma=False, shear_sigma=shear_sigma))
@@ -154,9 +141,8 @@ def _marginal(config, sources: pa.Table, context) -> tuple[list[Answer], list[pa
     tables = []
     for found, prior in zip(answers, priors, strict=True):
         moved = influences(sources, np.array(found.shear), prior)
-        order = np.argsort(ids)
-        unit = order[np.searchsorted(ids, moved.object_id, sorter=order)] // UNIT
-        total = np.zeros((len(ids) // UNIT, 2))
+        unit = truth.rows(moved.object_id) // truth.unit
+        total = np.zeros((len(truth.ids) // truth.unit, 2))
         np.add.at(total, unit, moved.shear)
         tables.append(
             pa.table(

@@ -56,10 +56,15 @@ class GridScene:
     seed: int
     block: int
 
+    @property
+    def unit(self) -> int:
+        """Cells that show one galaxy."""
+        return 1 if self.settings.independent else UNIT
+
     @cached_property
     def survey(self) -> MockSurveyConfig:
         """The settings of the survey that the image's files belong to."""
-        galaxies, n_units = self.settings.galaxies, self.settings.cells**2 // UNIT
+        galaxies, n_units = self.settings.galaxies, self.settings.cells**2 // self.unit
         # an area with galaxies enough; only their properties are used
         width = 10.0
         density = (n_units + 8.0 * np.sqrt(n_units) + 20.0) / width**2
@@ -94,21 +99,24 @@ class GridScene:
         cells, spacing = self.settings.cells, self.settings.spacing_px
         rows, columns = np.divmod(np.arange(cells**2), cells)
         centre = self.settings.margin_px + spacing * (np.stack([columns, rows], 1) + 0.5) - 0.5
-        x, y = self._rng(1).uniform(-0.5, 0.5, (2, cells**2 // UNIT, 1))
-        within = np.stack([np.where(WITH_PIXELS, -y, x), np.where(WITH_PIXELS, x, y)], axis=2)
+        x, y = self._rng(1).uniform(-0.5, 0.5, (2, cells**2 // self.unit, 1))
+        turned = WITH_PIXELS[: self.unit]
+        within = np.stack([np.where(turned, -y, x), np.where(turned, x, y)], axis=2)
         return centre + within.reshape(-1, 2)
 
     @cached_property
     def sources(self) -> Sources:
         """The true galaxies without shear, unit by unit."""
         n, galaxies = self.settings.cells**2, self.settings.galaxies
-        drawn = draw_population(self.survey)[np.repeat(np.arange(n // UNIT), UNIT)]
-        shape = (drawn.e1 + 1j * drawn.e2) * np.tile(TURN, n // UNIT)
+        unit = np.repeat(np.arange(n // self.unit), self.unit)
+        drawn = draw_population(self.survey)[unit]
+        shape = (drawn.e1 + 1j * drawn.e2) * np.tile(TURN[: self.unit], n // self.unit)
         ra, dec = self.frame.to_sky(*self.pixel_xy.T)
         flux, hlr = drawn.flux_ujy, drawn.hlr_arcsec
         if galaxies.population == "uniform":
-            flux = np.full(n, galaxies.snr / self._snr_per_ujy())
-            hlr = np.full(n, galaxies.hlr_arcsec)
+            scatter = np.exp(self._rng(3).standard_normal((2, n // self.unit)))[:, unit]
+            flux = self.typical_flux_ujy * scatter[0] ** galaxies.flux_scatter
+            hlr = galaxies.hlr_arcsec * scatter[1] ** galaxies.hlr_scatter
         zero = np.zeros(n)
         return Sources(
             ra=ra,
@@ -121,6 +129,11 @@ class GridScene:
             g1=zero,
             g2=zero,
         )
+
+    @property
+    def typical_flux_ujy(self) -> float:
+        """Flux of the uniform population's galaxies, of which they may scatter."""
+        return self.settings.galaxies.snr / self._snr_per_ujy()
 
     @property
     def noise_adu(self) -> float:
@@ -142,7 +155,8 @@ class GridScene:
         wcs, sources = quadrant_wcs(self.frame), self.sources
         scale = adu_per_ujy(self.survey.exposures[0])
         psf = psf_profile(self.settings.psf)
-        for i in range(0, len(sources), 2):  # the noise's other sign has the same light
+        alike = min(self.unit, 2)  # neighbours that differ by the sign of their noise alone
+        for i in range(0, len(sources), alike):
             x, y = self.pixel_xy[i]
             shape = profile(self.settings.galaxies, float(sources.hlr_arcsec[i]))
             shape = shape.shear(g1=float(sources.e1[i]), g2=float(sources.e2[i]))
@@ -154,7 +168,7 @@ class GridScene:
                 center=galsim.PositionD(x, y),
                 dtype=float,
             )
-            for _ in range(2):
+            for _ in range(alike):
                 overlap = stamp.bounds & image.bounds
                 if overlap.isDefined():
                     image[overlap] += stamp[overlap]
@@ -185,6 +199,8 @@ class GridScene:
         """Unit noise (side, side), cell by cell that of its unit; independent in the margin."""
         side, spacing, cells = self.settings.side_px, self.settings.spacing_px, self.settings.cells
         rng = self._rng(2)
+        if self.settings.independent:
+            return rng.standard_normal((side, side), dtype=np.float32)
         own = rng.standard_normal((cells**2 // 4, spacing, spacing), dtype=np.float32)
         turned = np.rot90(own, -1, axes=(1, 2))  # anticlockwise, rows being y upwards
         patches = np.stack([own, -own, turned, -turned], axis=1)

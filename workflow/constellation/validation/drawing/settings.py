@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field, PositiveFloat, PositiveInt, model_validator
+from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt, model_validator
 
 from constellation.mock_survey.config import Settings
 
@@ -34,6 +34,8 @@ class GalaxySettings(Settings):
         40.0, description="matched-filter signal-to-noise of the round galaxy (uniform)"
     )
     hlr_arcsec: PositiveFloat = Field(0.3, description="of the round galaxy (uniform)")
+    flux_scatter: NonNegativeFloat = Field(0.0, description="rms of ln(flux) (uniform)")
+    hlr_scatter: NonNegativeFloat = Field(0.0, description="rms of ln(half-light radius) (uniform)")
     bright_magnitude: float = Field(21.0, description="AB (survey)")
     faint_magnitude: float = Field(24.5, description="AB (survey)")
     ellipticity_sigma: PositiveFloat = Field(0.25, description="per component, intrinsic")
@@ -58,6 +60,9 @@ class SceneSettings(Settings):
     )
     roll_deg: float = Field(37.0, description="position angle of the image's y axis, N to E")
     noise: bool = Field(True, description="false: the pixels have none, and are said to")
+    independent: bool = Field(
+        False, description="every galaxy has a shape and noise of its own: nothing cancels"
+    )
     shear: Annotated[float, Field(gt=0, lt=0.2)] = Field(
         0.02, description="size of each component of the reduced shear"
     )
