@@ -7,7 +7,7 @@ EXTRAS := aws bench correlations dev dvc iceberg kubernetes query s3 slurm watch
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test bench bench-jobs lint lock clean
+.PHONY: help setup demo test validate validate-full bench bench-jobs lint lock clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -25,6 +25,14 @@ demo: $(READY)  ## simulate a survey, run the workflow on it, show the merged ca
 
 test: $(READY)  ## run all the tests
 	pytest -n 2 --dist worksteal
+
+VALIDATE = snakemake --snakefile workflow/validation.smk --config
+
+validate: $(READY)  ## measure the shear's bias on GalSim images, in short (4 min)
+	$(VALIDATE) campaign=config/validation_smoke.yaml
+
+validate-full: $(READY)  ## ... in full (idle machine, 2 h; goes on where it was stopped)
+	$(VALIDATE) campaign=config/validation.yaml
 
 bench: $(READY)  ## time a sub-tile of survey size, and the classic route (idle machine, 11 min)
 	python -m tests.benchmarks.bench --output build/bench

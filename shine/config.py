@@ -85,8 +85,8 @@ class Priors(Strict):
     )
     shear: CentredNormal = Field(
         CentredNormal(sigma=3.0),
-        description="each component of the sub-tile's reduced shear; wide, since it scales the "
-        "shear by 1 - (error / sigma)^2",
+        description="each component of the sub-tile's reduced shear, by the area that lensing "
+        "leaves unchanged; wide, since it scales the shear by 1 - (error / sigma)^2",
     )
 
 

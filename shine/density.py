@@ -97,7 +97,7 @@ def log_likelihood(pixels: Pixels, observed: Float[Array, "n 6"]) -> Float[Array
 def log_prior(
     prior: SourcePrior, z: Float[Array, "n 6"], shear_t: Float[Array, "2"]
 ) -> Float[Array, ""]:
-    """Log density of the priors in the coordinates z and shear_t; its integral is 1."""
+    """Log density of the priors in the coordinates z and shear_t, up to a constant."""
     return jnp.sum(log_source_prior(prior, z, shear_t)) + log_shear_prior(prior, shear_t)
 
 
@@ -121,9 +121,11 @@ def log_source_prior(
 
 
 def log_shear_prior(prior: SourcePrior, shear_t: Float[Array, "2"]) -> Float[Array, ""]:
-    """Log density of shear_t: a Gaussian of the shear in the unit disc."""
-    shear = to_disc(shear_t)
-    return _log_disc_gaussian(shear, prior.shear_sigma) + _log_disc_measure(shear_t)
+    """Log density of shear_t up to a constant: a Gaussian of the shear, by invariant area.
+
+    That area is d^2g / (1 - |g|^2)^2 (see `shine.population`), which is that of shear_t.
+    """
+    return -0.5 * jnp.sum(to_disc(shear_t) ** 2) / prior.shear_sigma**2
 
 
 def log_mode_prior(

@@ -7,9 +7,15 @@ galaxy (`shine.importance`) the posterior is
 
     p(g, sigma | D) ~ p(g) p(sigma) prod_i sum_k exp(l_ik) p(s_ik | g, sigma)
 
-(members of a blend share their samples: the product over them stands inside the sum). The log of
-a mean of K weights is low by half its relative variance; each blend's term is corrected for that
-by (sum w^2 / (sum w)^2 - 1/K) / 2 (`shine.evidence`). Plain NumPy: it needs neither pixels nor JAX.
+(members of a blend share their samples: the product over them stands inside the sum). The prior
+is p(g) ~ exp(-|g|^2 / 2 sigma_g^2) / (1 - |g|^2)^2: lensing moves shapes rigidly in the disc's
+hyperbolic geometry, whose area d^2g / (1 - |g|^2)^2 no shear changes (the group's invariant
+measure; Jaynes 1968). So the posterior's mean is unbiased for any number of galaxies; under a prior
+flat in d^2g it is 4 error^2 too small, 0.25 % for a hundred galaxies.
+
+The log of a mean of K weights is low by half its relative variance; each blend's term is corrected
+for that by (sum w^2 / (sum w)^2 - 1/K) / 2 (`shine.evidence`). Plain NumPy: it needs neither
+pixels nor JAX.
 """
 
 from collections.abc import Callable
@@ -36,7 +42,7 @@ class ShapePrior:
 
     ellipticity_sigma: float  # dispersion of each component of the intrinsic ellipticity
     infer_sigma: bool = True  # whether it is inferred with the shear; then this is a first guess
-    shear_sigma: float = 3.0  # of a Gaussian on each component of g
+    shear_sigma: float = 3.0  # of a Gaussian on each component of g, by invariant area
 
 
 @dataclass(frozen=True)
@@ -167,13 +173,13 @@ class _Posterior:
     def __call__(self, x: Floats) -> Floats:
         """(G,) at points (G, 3); -inf where |g| is not below 1."""
         prior = self._prior
-        size = np.sum(x[:, :2] ** 2, axis=1)
-        within = size < 1.0
+        within = np.sum(x[:, :2] ** 2, axis=1) < 1.0
         shear = np.where(within[:, None], x[:, :2], 0.0)
+        size = np.sum(shear**2, axis=1)
         sigma = np.exp(x[:, 2])
         evidence, correction = self.evidence.terms(shear[self._group], sigma[self._group])
         away = (x[:, 2] - np.log(prior.ellipticity_sigma)) / _LOG_SIGMA_PRIOR_SIGMA
-        log_prior = -0.5 * size / prior.shear_sigma**2
+        log_prior = -0.5 * size / prior.shear_sigma**2 - 2.0 * np.log1p(-size)
         if prior.infer_sigma:
             log_prior -= 0.5 * away**2
         value = np.add.reduceat(evidence + correction, self._first) + log_prior

@@ -56,6 +56,8 @@ COMMANDS = (
     "convergence-map",
     "profile",
     "correlations",
+    "validation-block",
+    "validation-report",
 )
 TILING = {"tiles": "tiles.csv", "sub_tile_grid": [1, 2]}
 

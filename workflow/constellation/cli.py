@@ -22,6 +22,7 @@ from constellation.commands import (
     survey,
     tiles,
     tracing,
+    validation,
 )
 from shine.errors import INTERRUPTED_EXIT_CODE, ShineError
 
@@ -82,4 +83,5 @@ _COMMANDS = (
     | products.COMMANDS
     | report.COMMANDS
     | settings.COMMANDS
+    | validation.COMMANDS
 )

@@ -1,0 +1,279 @@
+"""The campaign's arithmetic against truths, its images against symmetry, and the smoke campaign."""
+
+import json
+import shutil
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+import yaml
+
+from constellation.cli import main
+from constellation.validation.analysis import cross_response, measure, psf_leakage
+from constellation.validation.campaign import Campaign, load_campaign
+from constellation.validation.coverage import covered, rank_counts
+from constellation.validation.drawing.scene import UNIT, GridScene
+from constellation.validation.drawing.settings import SceneSettings
+from constellation.validation.influence import influences
+from constellation.validation.records import Answer, Block
+from constellation.validation.runner import shears
+from shine.errors import ConfigurationError
+from shine.population import ShapePrior, ShapeSamples, infer_shear
+from shine.result_schema import LOG_WEIGHT_STEPS, SHAPE_STEPS
+
+ROOT = Path(__file__).parents[2]
+M, C, CROSS = np.array([0.02, -0.03]), np.array([1e-3, -2e-3]), np.array([0.004, -0.006])
+UNITS = 40
+
+
+def block(number: int, noise: float = 0.0, rng=None, c=C) -> Block:
+    """A block whose answers have known biases, and units that move them by noise."""
+    answers, tables = [], []
+    for g in shears(0.02, number):
+        true = np.array(g)
+        moves = noise * rng.standard_normal((UNITS, 2)) if noise else np.zeros((UNITS, 2))
+        found = (1.0 + M) * true + CROSS * true[::-1] + c + moves.sum(axis=0)
+        answers.append(
+            Answer("marginal", g, tuple(found), (1.0, 0.0, 1.0), None, 64, True, 1.0, 1.0, 1.0,
+                   0.0, (0.0, 0.0), 1.0, 1.0)
+        )  # fmt: skip
+        columns = {"TRUE_G1": g[0], "TRUE_G2": g[1], "METHOD": "marginal"}
+        table = {name: [value] * UNITS for name, value in columns.items()}
+        table |= {"UNIT": np.arange(UNITS), "MOVES_G1": moves[:, 0], "MOVES_G2": moves[:, 1]}
+        names = ("METHOD", "TRUE_G1", "TRUE_G2", "UNIT", "MOVES_G1", "MOVES_G2")
+        tables.append(pa.table({name: table[name] for name in names}))
+    return Block("case", number, answers, tables)
+
+
+def test_biases_are_those_of_the_answers():
+    measured = measure([block(0), block(1)], "marginal")
+    np.testing.assert_allclose(measured.mean, [*M, *C], atol=1e-12)
+    np.testing.assert_allclose(cross_response(measured), CROSS, atol=1e-12)
+    assert measure([block(0)], "map") is None
+
+
+def test_bootstrap_errors_equal_the_scatter():
+    rng = np.random.default_rng(3)
+    noise, values = 1e-4, []
+    for _ in range(200):
+        measured = measure([block(0, noise, rng), block(1, noise, rng)], "marginal")
+        values.append(measured.mean)
+    scatter = np.std(values, axis=0)
+    np.testing.assert_allclose(measured.errors(), scatter, rtol=0.35)
+    # the cross responses cancel between blocks of both kinds
+    np.testing.assert_allclose(np.mean(values, axis=0), [*M, *C], atol=4.0 * scatter.max() / 14)
+
+
+def test_leakage_is_the_slope_of_c_with_the_psf():
+    change, alpha = np.array([0.04, -0.02]), 0.05
+    one = measure([block(0, c=C + alpha * change)], "marginal")
+    other = measure([block(0)], "marginal")
+    assert psf_leakage(one, other, tuple(change))[0] == pytest.approx(alpha)
+
+
+def test_blocks_survive_their_files(tmp_path):
+    before = block(1, 1e-3, np.random.default_rng(1))
+    before.write(tmp_path / "case" / "1.parquet")
+    after = Block.read(tmp_path / "case" / "1.parquet")
+    assert after.answers == before.answers
+    one, other = (measure([item], "marginal") for item in (before, after))
+    np.testing.assert_array_equal(one.values, other.values)
+    np.testing.assert_array_equal(one.errors(), other.errors())
+
+
+def source_table(samples: ShapeSamples) -> pa.Table:
+    n, k = samples.shape.shape
+    pairs = np.stack([samples.shape.real, samples.shape.imag], axis=2).reshape(n, 2 * k)
+    return pa.table(
+        {
+            "OBJECT_ID": np.arange(n),
+            "SHAPE_SAMPLES": pa.array(list(np.rint(pairs * SHAPE_STEPS).astype(np.int16))),
+            "SAMPLE_LOG_WEIGHT": pa.array(
+                list(np.rint(samples.log_weight * LOG_WEIGHT_STEPS).astype(np.int16))
+            ),
+        }
+    )
+
+
+@pytest.mark.parametrize("infer_sigma", [False, True])
+def test_influences_are_what_leaving_galaxies_out_does(infer_sigma):
+    rng = np.random.default_rng(5)
+    true = 0.25 * (rng.standard_normal(300) + 1j * rng.standard_normal(300))
+    true = true[np.abs(true) < 0.8]
+    away = 0.1 * (rng.standard_normal((len(true), 24)) + 1j * rng.standard_normal((len(true), 24)))
+    shape = np.where(np.abs(true[:, None] + away) < 0.95, true[:, None] + away, true[:, None])
+    samples = ShapeSamples(shape, np.zeros(shape.shape), np.arange(len(true)))
+    prior = ShapePrior(0.25, infer_sigma=infer_sigma)
+    whole = infer_shear(samples, prior)
+    found = influences(
+        source_table(samples), whole.shear, ShapePrior(whole.ellipticity_sigma, infer_sigma)
+    )
+    gone = np.arange(len(true)) % 15 == 3
+    rest = infer_shear(samples.select(~gone), prior)
+    expected = -found.shear[gone].sum(axis=0)
+    assert np.abs(expected).max() > 1e-3
+    # to first order in 1/15
+    np.testing.assert_allclose(
+        rest.shear - whole.shear, expected, atol=0.2 * np.abs(expected).max()
+    )
+
+
+@pytest.fixture(scope="module")
+def scene():
+    return GridScene(SceneSettings(cells=8, margin_px=4), seed=3, block=0)
+
+
+def cells(scene, image):
+    """The image cell by cell (n, spacing, spacing)."""
+    n, margin, size = scene.settings.cells, scene.settings.margin_px, scene.settings.spacing_px
+    inner = image[margin : margin + n * size, margin : margin + n * size]
+    return inner.reshape(n, size, n, size).swapaxes(1, 2).reshape(-1, size, size)
+
+
+def test_a_unit_has_no_noise_left_and_no_shape(scene):
+    image, light = scene.draw((0.0, 0.0)).sci, scene.light((0.0, 0.0))
+    noise = cells(scene, image - light) - scene.survey.detector.sky_adu
+    unit = noise[:UNIT]
+    np.testing.assert_allclose(unit[0] + unit[1], 0.0, atol=1e-3)
+    np.testing.assert_allclose(np.rot90(unit[0], -1), unit[2], atol=1e-3)
+    assert np.abs(np.corrcoef(unit[0].ravel(), unit[4].ravel())[0, 1]) < 0.1
+    shape = (scene.sources.e1 + 1j * scene.sources.e2).reshape(-1, UNIT)
+    np.testing.assert_allclose(shape.sum(axis=1), 0.0, atol=1e-12)
+    np.testing.assert_allclose((shape**2).sum(axis=1), 0.0, atol=1e-12)
+
+
+def test_a_turned_galaxy_is_the_turned_image(scene):
+    """With a round PSF: place, shape and pixels turn by 90 degrees together."""
+    round_psf = scene.settings.psf.model_copy(update={"e1": 0.0, "e2": 0.0})
+    settings = scene.settings.model_copy(update={"psf": round_psf})
+    light = cells(scene, GridScene(settings, 3, 0).light((0.0, 0.0)))
+    for unit in (0, 5):
+        first = light[UNIT * unit]
+        turned = light[UNIT * unit + 2]
+        np.testing.assert_allclose(np.rot90(first, -1), turned, atol=2e-3 * first.max())
+        assert np.abs(first - turned).max() > 0.02 * first.max()
+
+
+def test_opposite_shears_have_the_same_noise(scene):
+    one, other = scene.draw((0.02, 0.02)), scene.draw((-0.02, -0.02))
+    change = scene.light((0.02, 0.02)) - scene.light((-0.02, -0.02))
+    np.testing.assert_allclose(one.sci - other.sci, change, atol=2e-3)
+    assert np.abs(change).max() > 0.1
+
+
+def test_a_campaign_says_what_is_wrong_with_it(tmp_path):
+    for content, message in (
+        ({"cases": []}, "cases"),
+        ({"cases": [{"name": "a", "level": 1, "shows": "x", "blocks": 1, "compared_with": "b"}]},
+         "no case b"),
+        ({"cases": [{"name": "a", "level": 1, "shows": "x", "blocks": 1, "scene": {"cells": 9}}]},
+         "cells"),
+    ):  # fmt: skip
+        path = tmp_path / "campaign.yaml"
+        path.write_text(yaml.safe_dump(content))
+        with pytest.raises(ConfigurationError, match=message):
+            load_campaign(path)
+
+
+def test_the_whole_campaign_is_well_formed():
+    campaign = load_campaign(ROOT / "config" / "validation.yaml")
+    assert {case.level for case in campaign.cases} >= {0, 1, 2, 4}
+    for case in campaign.cases:
+        settings = campaign.settings(case)
+        assert settings["gal"]["selection"]["min_snr"] is None
+        assert set(case.limits) <= {*case.methods, "marginal_inferred"}
+
+
+def test_a_block_repeats_and_a_report_misses_none(tmp_path, capsys):
+    case = {"name": "one", "level": 1, "shows": "x", "blocks": 2, "scene": {"cells": 8}}
+    base = yaml.safe_load((ROOT / "config" / "validation_smoke.yaml").read_text())
+    campaign = tmp_path / "campaign.yaml"
+    limits = {"marginal": {"m": 1e-9, "c": 1.0}}
+    campaign.write_text(yaml.safe_dump(base | {"cases": [case | {"limits": limits}]}))
+    assert isinstance(load_campaign(campaign), Campaign)
+
+    def run(number: int, place: str) -> Path:
+        path = tmp_path / place / "one" / f"{number}.parquet"
+        arguments = ["--campaign", str(campaign), "--case", "one", "--block", str(number)]
+        assert main(["validation-block", *arguments, "--output", str(path)]) == 0
+        assert [item.name for item in path.parent.iterdir()] == [path.name]  # images are gone
+        return path
+
+    first, again = run(0, "blocks"), run(0, "again")
+    shear = [[answer.shear for answer in Block.read(path).answers] for path in (first, again)]
+    assert shear[0] == shear[1]
+    report = [
+        "validation-report",
+        "--campaign",
+        str(campaign),
+        "--blocks",
+        str(tmp_path / "blocks"),
+    ]
+    report += ["--output", str(tmp_path / "report")]
+    assert main(report) == 3
+    assert "1.parquet" in capsys.readouterr().err
+    shutil.copy(first, first.with_name("1.parquet"))
+    assert main(report) in (0, 1)
+    found = json.loads((tmp_path / "report" / "validation.json").read_text())["results"]
+    assert {item["method"] for item in found} == {"marginal", "marginal_inferred"}
+    assert (tmp_path / "report" / "validation.png").read_bytes()[:4] == b"\x89PNG"
+
+
+def test_the_smoke_keeps_its_limits(tmp_path):
+    """`make validate`: a wrong sign, a shifted pixel or a wrong geometry break it."""
+    folder = tmp_path / "repository"
+    folder.mkdir()
+    for name in ("workflow", "config", "shine", "profiles"):
+        (folder / name).symlink_to(ROOT / name)
+    command = ["snakemake", "--snakefile", "workflow/validation.smk", "--cores", "2", "--config"]
+    done = subprocess.run(
+        [*command, "campaign=config/validation_smoke.yaml"],
+        cwd=folder, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    report = folder / "build" / "validation" / "validation_smoke" / "validation.json"
+    found = json.loads(report.read_text())["results"]
+    noiseless = next(item for item in found if item["method"] == "marginal")
+    assert abs(noiseless["m1"]) < 3e-3 and abs(noiseless["c1"]) < 2e-4
+    assert abs(noiseless["flux_ratio"] - 1.0) < 0.05
+    assert abs(noiseless["size_ratio"] - 1.0) < 0.05
+
+
+def covering(number: int, rng, factor: float) -> Block:
+    """A scene whose answer scatters by `factor` times the error that it states."""
+    true, error = rng.uniform(-0.05, 0.05, 2), 0.03
+    shear = true + factor * error * rng.standard_normal(2)
+    about = (None, 64, True, 1.0, 1.0, 1.0, 0.0, (0.0, 0.0), 1.0, 1.0)
+    answer = Answer("marginal", tuple(true), tuple(shear), (error**2, 0.0, error**2), *about)
+    return Block("c", number, [answer], [], {"s1": list(rng.uniform(size=64) ** factor)})
+
+
+@pytest.mark.parametrize(("factor", "good"), [(1.0, True), (1.3, False)])
+def test_coverage_tells_right_errors_from_small_ones(factor, good):
+    rng = np.random.default_rng(4)
+    blocks = [covering(number, rng, factor) for number in range(400)]
+    narrow, wide = covered(blocks, "marginal")
+    assert narrow.promised == pytest.approx(0.6827, abs=1e-4)
+    assert wide.promised == pytest.approx(0.9545, abs=1e-4)
+    assert narrow.error == pytest.approx(np.sqrt(0.6827 * 0.3173 / 800), rel=1e-3)
+    for level in (narrow, wide):
+        assert (abs(level.found - level.promised) < 3.0 * level.error) == good
+    counts, chance = rank_counts(blocks)["s1"]
+    assert counts.sum() == 400 * 64
+    assert (chance > 1e-3) == good
+
+
+def test_scenes_for_coverage_are_independent():
+    settings = SceneSettings(cells=8, independent=True, galaxies={"snr": 30, "flux_scatter": 0.3})
+    scene = GridScene(settings, seed=3, block=0)
+    assert len(np.unique(scene.sources.e1)) == 64
+    assert np.std(np.log(scene.sources.flux_ujy)) == pytest.approx(0.3, rel=0.35)
+    light = scene.light((0.0, 0.0))
+    total = cells(scene, light).sum(axis=(1, 2)) / scene.sources.flux_ujy
+    np.testing.assert_allclose(total, total.mean(), rtol=0.02)  # each galaxy is where it should be
+    noise = cells(scene, scene.draw((0.0, 0.0)).sci - light)
+    flat = noise.reshape(64, -1)
+    away = np.corrcoef(flat) - np.eye(64)
+    assert np.abs(away).max() < 0.12

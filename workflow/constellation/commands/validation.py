@@ -1,0 +1,67 @@
+"""Sub-commands that measure the biases of the shear."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from constellation.commands import Command, say
+
+
+def _describe_block(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--campaign", type=Path, required=True, help="the campaign's YAML")
+    command.add_argument("--case", required=True, help="name of a case in it")
+    command.add_argument("--block", type=int, required=True, help="number of the block, from 0")
+    command.add_argument("--output", type=Path, required=True, help="the block's Parquet file")
+
+
+def _block(options: argparse.Namespace) -> None:
+    from constellation.validation.campaign import load_campaign
+    from constellation.validation.runner import run_block
+
+    campaign = load_campaign(options.campaign)
+    options.output.parent.mkdir(parents=True, exist_ok=True)
+    block = run_block(campaign, campaign.case(options.case), options.block, options.output.parent)
+    block.write(options.output)
+
+
+def _describe_report(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--campaign", type=Path, required=True, help="the campaign's YAML")
+    command.add_argument("--blocks", type=Path, required=True, help="folder of {case}/{block}")
+    command.add_argument("--command", default="make validate-full", help="to quote in the report")
+    command.add_argument(
+        "--output", type=Path, required=True, help="folder for validation.{json,md,png}"
+    )
+
+
+def _report(options: argparse.Namespace) -> int:
+    from constellation.validation.campaign import load_campaign
+    from constellation.validation.report import (
+        Report,
+        broken_limits,
+        calibrations,
+        markdown,
+        outcomes,
+        read_blocks,
+        write_report,
+    )
+
+    campaign = load_campaign(options.campaign)
+    blocks = read_blocks(campaign, options.blocks)
+    found = outcomes(campaign, blocks)
+    report = Report(campaign.seed, found, calibrations(campaign, blocks), options.command)
+    write_report(report, options.output)
+    say(markdown(report))
+    broken = broken_limits(found)
+    say("\n".join(broken) if broken else "All limits are kept.")
+    return 1 if broken else 0
+
+
+COMMANDS = {
+    "validation-block": Command(
+        _describe_block, _block, "draw and measure one block of a validation campaign"
+    ),
+    "validation-report": Command(
+        _describe_report, _report, "report the biases that a validation campaign measured"
+    ),
+}

@@ -1,0 +1,1 @@
+"""The measurement of shear biases: images that shine did not draw, through its usual road."""

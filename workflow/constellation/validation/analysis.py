@@ -1,0 +1,130 @@
+"""From shears that were inferred to biases: g_found = (1 + m) g_true + x g_other + c.
+
+A block's images have opposite shears, those of even blocks (g, g) and (-g, -g), of odd ones (g, -g)
+and (-g, g). So with D_j half the difference and M_j the mean of the two, m_j is the mean of
+D_j / g_j - 1 over blocks, c_j that of M_j, and the cross response x_j that of D_j / g_other - ...
+over both kinds of blocks, none of which depends on another. Errors come from a bootstrap over the
+units of galaxies (`influence`), or over blocks where a method has no influences.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from constellation.validation.records import Block
+
+Floats = NDArray[np.float64]
+
+DRAWS = 2000
+NAMES = ("m1", "m2", "c1", "c2")
+
+
+@dataclass(frozen=True)
+class Measured:
+    """Four numbers per block, and by how much each unit of galaxies moves them.
+
+    The numbers are m1, m2, c1 and c2, in this order.
+    """
+
+    method: str
+    block: NDArray[np.int64]  # (b,)
+    values: Floats  # (b, 4)
+    moves: dict[int, Floats]  # (u, 4) by block; empty for methods without influences
+
+    @property
+    def mean(self) -> Floats:
+        """(4,)"""
+        return self.values.mean(axis=0)
+
+    def errors(self) -> Floats:
+        """Bootstrap errors (4,); NaN where one block is all there is and no unit is known."""
+        rng = np.random.default_rng(0)
+        if self.moves:
+            units = np.concatenate([self.moves[b] for b in self.block]) / len(self.block)
+        elif len(self.block) > 1:
+            units = (self.values - self.mean) / len(self.block)
+        else:
+            return np.full(4, np.nan)
+        n = len(units)
+        weights = rng.multinomial(n, np.full(n, 1.0 / n), DRAWS) - 1.0
+        return (weights @ units).std(axis=0) * np.sqrt(n / max(n - 1, 1))
+
+    def minus(self, other: Measured) -> Measured:
+        """The difference from another case of the same galaxies, block by block."""
+        block = np.intersect1d(self.block, other.block)
+        one, two = (np.searchsorted(item.block, block) for item in (self, other))
+        moves = {}
+        if self.moves and other.moves:
+            moves = {int(b): self.moves[b] - other.moves[b] for b in block}
+        return Measured(self.method, block, self.values[one] - other.values[two], moves)
+
+
+def measure(blocks: list[Block], method: str) -> Measured | None:
+    """The biases of a method in the blocks of one case; None if no block has it."""
+    found = {}
+    for item in sorted(blocks, key=lambda block: block.block):
+        answers = [answer for answer in item.answers if answer.method == method]
+        if answers:
+            found[item.block] = _of_block(item, answers, method)
+    if not found:
+        return None
+    moves = {b: moved for b, (_, moved) in found.items() if moved is not None}
+    values = np.array([value for value, _ in found.values()])
+    return Measured(method, np.array(list(found)), values, moves)
+
+
+def _of_block(item: Block, answers: list, method: str) -> tuple[Floats, Floats | None]:
+    true = np.array([answer.true_shear for answer in answers])
+    shear = np.array([answer.shear for answer in answers])
+    # least squares of g_found on (g_true, 1), component by component: the truths are balanced
+    slope = true / (true**2).sum(axis=0)
+    level = np.full(true.shape, 1.0 / len(true))
+    value = np.concatenate([(slope * shear).sum(axis=0) - 1.0, (level * shear).sum(axis=0)])
+    moved = None
+    for row, (g1, g2) in enumerate(true):
+        for table in item.influence:
+            chosen = (
+                (table["METHOD"].to_numpy(zero_copy_only=False) == method)
+                & (table["TRUE_G1"].to_numpy() == g1)
+                & (table["TRUE_G2"].to_numpy() == g2)
+            )
+            if not chosen.any():
+                continue
+            parts = [table[name].to_numpy()[chosen] for name in ("MOVES_G1", "MOVES_G2")]
+            both = np.column_stack(parts)
+            own = np.hstack([both * slope[row], both * level[row]])
+            moved = own if moved is None else moved + own
+    return value, moved
+
+
+def cross_response(measured: Measured) -> Floats:
+    """How much of the other component each one takes (2,); needs blocks of both kinds.
+
+    In even blocks the two components of the shear are equal, in odd ones opposite.
+    """
+    even = measured.block % 2 == 0
+    if even.all() or not even.any():
+        return np.full(2, np.nan)
+    slopes = measured.values[:, :2]
+    return 0.5 * (slopes[even].mean(axis=0) - slopes[~even].mean(axis=0))
+
+
+def psf_leakage(measured: Measured, other: Measured, psf_change: tuple[float, float]) -> Floats:
+    """alpha with its error (2,): by how much c follows the PSF's ellipticity."""
+    difference = measured.minus(other)
+    change = np.array(psf_change)
+    along = change / (change**2).sum()
+    alpha = float(difference.mean[2:] @ along)
+    moves = {
+        b: np.hstack([moved[:, 2:] @ along[:, None]] * 4) for b, moved in difference.moves.items()
+    }
+    one = Measured(
+        measured.method,
+        difference.block,
+        np.repeat((difference.values[:, 2:] @ along)[:, None], 4, axis=1),
+        moves,
+    )
+    return np.array([alpha, one.errors()[0]])

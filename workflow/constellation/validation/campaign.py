@@ -1,0 +1,113 @@
+"""A validation campaign: which cases are measured, and on how many images."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import (
+    Field,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    ValidationError,
+    model_validator,
+)
+
+from constellation.mock_survey.config import Settings
+from constellation.validation.drawing.settings import SceneSettings
+from shine.errors import ConfigurationError, explain, list_problems
+from shine.yaml_files import read_yaml
+
+Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")]
+Method = Literal["marginal", "map", "vi", "nuts"]
+
+
+class Limits(Settings):
+    """What a case must keep to, three errors granted; null: nothing is asked."""
+
+    m: PositiveFloat | None = Field(None, description="largest |m1| and |m2|")
+    c: PositiveFloat | None = Field(None, description="largest |c1| and |c2|")
+    position_arcsec: PositiveFloat | None = Field(
+        None, description="largest mean distance of the fitted from the true positions, per axis"
+    )
+
+
+class Case(Settings):
+    """One kind of image, and how shine is asked about it."""
+
+    name: Name
+    level: Annotated[int, Field(ge=0, le=4)]
+    shows: str = Field(description="what the case shows, for the report")
+    blocks: PositiveInt = Field(
+        description="independent sets of galaxies, each seen under opposite shears"
+    )
+    scene: SceneSettings = SceneSettings()
+    methods: Annotated[tuple[Method, ...], Field(min_length=1)] = ("marginal",)
+    shine: dict[str, Any] = Field(
+        {}, description="settings of shine that differ from the campaign's, section by section"
+    )
+    coverage: bool = Field(
+        False,
+        description="a block is one image of a shear of its own, between -shear and shear, whose "
+        "galaxies follow the very priors that shine is told; for the coverage of its intervals",
+    )
+    limits: dict[str, Limits] = Field({}, description="by method, as the report names them")
+    compared_with: Name | None = Field(
+        None, description="a case of the same galaxies and noise, from which this one differs"
+    )
+
+
+class Campaign(Settings):
+    """The cases; equal campaigns give equal images."""
+
+    seed: NonNegativeInt = 1
+    shine: dict[str, Any] = Field({}, description="shine's settings in all cases")
+    cases: Annotated[tuple[Case, ...], Field(min_length=1)]
+
+    @model_validator(mode="after")
+    def _check(self) -> Campaign:
+        names = [case.name for case in self.cases]
+        if len(set(names)) != len(names):
+            raise ValueError(f"cases: names repeated in {names}")
+        for case in self.cases:
+            uniform = case.scene.independent and case.scene.galaxies.population == "uniform"
+            if case.coverage and not (uniform and case.scene.noise):
+                raise ValueError(f"cases.{case.name}.coverage: needs independent uniform galaxies")
+            if case.compared_with is not None and case.compared_with not in names:
+                raise ValueError(f"cases.{case.name}.compared_with: no case {case.compared_with}")
+        return self
+
+    def case(self, name: str) -> Case:
+        """The case of a name; raises `ConfigurationError` if there is none."""
+        for case in self.cases:
+            if case.name == name:
+                return case
+        known = ", ".join(case.name for case in self.cases)
+        raise ConfigurationError(explain("case", name, f"one of {known}", "Correct the name."))
+
+    def settings(self, case: Case) -> dict[str, Any]:
+        """shine's configuration for a case."""
+        return _merged(self.shine, case.shine)
+
+
+def load_campaign(path: Path) -> Campaign:
+    """Read a campaign; raises `ConfigurationError` naming the file and the key."""
+    try:
+        return Campaign.model_validate(read_yaml(path))
+    except OSError as error:
+        raise ConfigurationError(f"{path}: cannot read the campaign: {error}") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigurationError(f"{path}: not valid YAML: {error}") from error
+    except ValidationError as error:
+        raise ConfigurationError(f"{path}: {list_problems(error)}. Correct the file.") from error
+
+
+def _merged(base: dict[str, Any], more: dict[str, Any]) -> dict[str, Any]:
+    """`base` with the leaves of `more` put in."""
+    result = dict(base)
+    for key, value in more.items():
+        both = isinstance(value, dict) and isinstance(base.get(key), dict)
+        result[key] = _merged(base[key], value) if both else value
+    return result

@@ -1,0 +1,106 @@
+"""Whether the intervals hold the truth as often as they say, and simulation-based calibration.
+
+If the truth is drawn from the priors that the inference believes in, its rank within a posterior is
+uniform (Talts et al. 2018). Ranks are between 0 and 1: of observed shapes among the weighted
+samples, of flux and size by the Gaussian of their mean and error, which is all that is stored.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+from scipy.special import logsumexp
+from scipy.stats import chisquare, norm
+
+from constellation.validation.drawing.scene import GridScene
+from constellation.validation.influence import read_samples
+from constellation.validation.records import Answer, Block
+from constellation.validation.truth import Truth
+from shine.population import log_population
+
+LEVELS = {"68": 1.0, "95": 2.0}  # of Gaussian errors
+BINS = 10
+
+
+class Covered(NamedTuple):
+    """How often intervals hold the truth, with the binomial error of what they promise."""
+
+    level: str
+    promised: float
+    found: float
+    error: float
+    n: int
+
+
+def matched_priors(settings: dict[str, Any], scene: GridScene) -> dict[str, Any]:
+    """shine's settings with priors on flux and size that the scene's galaxies follow."""
+    galaxies = scene.settings.galaxies
+    gal = settings.get("gal", {})
+    priors = {
+        "flux": {
+            "type": "LogNormal",
+            "center": scene.typical_flux_ujy,
+            "sigma": galaxies.flux_scatter,
+        },
+        "half_light_radius": {
+            "type": "LogNormal",
+            "center": galaxies.hlr_arcsec,
+            "sigma": galaxies.hlr_scatter,
+        },
+        "ellipticity": {"sigma": galaxies.ellipticity_sigma},
+    }
+    return settings | {"gal": gal | {"priors": gal.get("priors", {}) | priors}}
+
+
+def posterior_ranks(sources: pa.Table, truth: Truth, answer: Answer) -> dict[str, list[float]]:
+    """Ranks (n,) of the truth in each galaxy's posterior, given the shear that was found."""
+    table = sources.filter(pa.compute.is_valid(sources["SAMPLE_LOG_WEIGHT"]))
+    true = truth.galaxies[truth.rows(table["OBJECT_ID"].to_numpy())]
+    shape, log_weight = read_samples(table)
+    sigma = float(truth.ellipticity_sigma)
+    log_w = log_weight + log_population(shape, complex(*answer.shear), sigma)
+    weight = np.exp(log_w - logsumexp(log_w, axis=1, keepdims=True))
+    g, e = complex(*answer.true_shear), true.e1 + 1j * true.e2
+    lensed = (e + g) / (1.0 + np.conj(g) * e)
+    ranks = {
+        "s1": (weight * (shape.real < lensed.real[:, None])).sum(axis=1),
+        "s2": (weight * (shape.imag < lensed.imag[:, None])).sum(axis=1),
+    }
+    for name, column, value in (
+        ("flux", "FLUX", true.flux_ujy),
+        ("size", "HALF_LIGHT_RADIUS", true.hlr_arcsec),
+    ):
+        mean, error = table[column].to_numpy(), table[f"{column}_ERR"].to_numpy()
+        ranks[name] = norm.cdf((value - mean) / error)
+    return {name: [round(float(rank), 4) for rank in found] for name, found in ranks.items()}
+
+
+def covered(blocks: list[Block], method: str) -> list[Covered]:
+    """The coverage of both components' intervals over blocks with independent scenes."""
+    pulls = []
+    for block in blocks:
+        for answer in block.answers:
+            if answer.method == method:
+                variance = np.array([answer.covariance[0], answer.covariance[2]])
+                away = np.array(answer.shear) - np.array(answer.true_shear)
+                pulls.append(away / np.sqrt(variance))
+    inside = np.abs(np.array(pulls))
+    found = []
+    for level, limit in LEVELS.items():
+        promised = float(2.0 * norm.cdf(limit) - 1.0)
+        error = float(np.sqrt(promised * (1.0 - promised) / inside.size))
+        found.append(Covered(level, promised, float((inside < limit).mean()), error, inside.size))
+    return found
+
+
+def rank_counts(blocks: list[Block]) -> dict[str, tuple[NDArray[np.int64], float]]:
+    """By parameter: the ranks' histogram (`BINS`,) and the chance of one as uneven."""
+    counts = {}
+    for name in sorted({name for block in blocks for name in block.ranks}):
+        ranks = np.concatenate([block.ranks[name] for block in blocks])
+        histogram = np.histogram(ranks, BINS, (0.0, 1.0))[0]
+        counts[name] = histogram, float(chisquare(histogram).pvalue)
+    return counts

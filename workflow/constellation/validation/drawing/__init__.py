@@ -1,0 +1,1 @@
+"""Validation images, drawn by GalSim alone: nothing here knows the code under test."""

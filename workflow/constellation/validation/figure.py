@@ -1,0 +1,96 @@
+"""The campaign in one figure: m and c of every case, with Euclid's requirements."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from shine.atomic import write_atomically
+
+if TYPE_CHECKING:
+    from constellation.validation.report import Calibration, Outcome
+
+REQUIRED_M, REQUIRED_C = 2e-3, 1e-4
+COLOURS = {  # Okabe-Ito
+    "marginal": "#0072B2",
+    "marginal_inferred": "#56B4E9",
+    "map": "#D55E00",
+    "vi": "#009E73",
+    "nuts": "#CC79A7",
+}
+ROW_INCHES = 0.3
+
+
+def draw_figure(found: list[Outcome], path: Path) -> None:
+    """Draw all outcomes into a PNG file, one row for each case and method."""
+    n = len(found)
+    figure = Figure(figsize=(11, 1.6 + ROW_INCHES * n), layout="constrained")
+    left, right = figure.subplots(1, 2, sharey=True)
+    panels = ((left, "m", REQUIRED_M, "multiplicative bias m"), (right, "c", REQUIRED_C, "c"))
+    for axes, name, required, label in panels:
+        axes.axvspan(-required, required, color="0.85", zorder=0)
+        axes.axvline(0.0, color="0.5", lw=0.8)
+        for row, item in enumerate(found):
+            for component, marker in ((1, "o"), (2, "s")):
+                key = f"{name}{component}"
+                axes.errorbar(
+                    item.numbers[key],
+                    row + 0.16 * (2 * component - 3),
+                    xerr=item.numbers[f"{key}_err"] or 0.0,
+                    marker=marker,
+                    ms=4,
+                    color=COLOURS[item.measured.method],
+                    mfc="white" if component == 2 else None,
+                    lw=1.2,
+                )
+        axes.set_xscale("symlog", linthresh=2.0 * required, linscale=2.0)
+        axes.set_xlabel(f"{label} (grey: |{name}| < {required:g})")
+        axes.grid(axis="x", color="0.92")
+    left.set_yticks(np.arange(n), [_label(item) for item in found], fontsize=8)
+    left.invert_yaxis()
+    figure.suptitle("Shear bias on GalSim images (full circles: g1, open squares: g2)", fontsize=11)
+    sink = io.BytesIO()
+    figure.savefig(sink, format="png", dpi=110, metadata={"Software": None})
+    write_atomically(path, sink.getvalue())
+
+
+def draw_calibration(item: Calibration, path: Path) -> None:
+    """Draw coverage and ranks, with the binomial errors of what calibration promises."""
+    figure = Figure(figsize=(11, 3.4), layout="constrained")
+    first, *others = figure.subplots(1, 1 + max(len(item.ranks), 1))
+    for row, (method, levels) in enumerate(item.covered.items()):
+        for level in levels:
+            first.errorbar(
+                row, level.found, yerr=level.error, marker="o", color=COLOURS[method], ms=4
+            )
+    for level in next(iter(item.covered.values())):
+        first.axhline(level.promised, color="0.4", lw=0.8)
+        first.axhspan(
+            level.promised - level.error, level.promised + level.error, color="0.88", zorder=0
+        )
+    names = [name.replace("_", ",\n") for name in item.covered]
+    first.set_xticks(range(len(names)), names, fontsize=8)
+    first.set_xlim(-0.6, len(names) - 0.4)
+    first.set_ylabel("intervals of g that hold the truth")
+    for axes, (name, (counts, chance)) in zip(others, item.ranks.items(), strict=False):
+        share = 1.0 / len(counts)
+        error = np.sqrt(counts.sum() * share * (1.0 - share))
+        axes.axhspan(counts.mean() - error, counts.mean() + error, color="0.88", zorder=0)
+        axes.stairs(counts, np.linspace(0.0, 1.0, len(counts) + 1), color=COLOURS["marginal"])
+        axes.set_ylim(0.0, 1.6 * counts.mean())
+        axes.set_title(f"{name}, p = {chance:.2f}", fontsize=9)
+        axes.set_xlabel("rank of the truth")
+    figure.suptitle(
+        f"{item.case.shows}: {item.n_scenes} scenes (grey: binomial error)", fontsize=10
+    )
+    sink = io.BytesIO()
+    figure.savefig(sink, format="png", dpi=110, metadata={"Software": None})
+    write_atomically(path, sink.getvalue())
+
+
+def _label(item: Outcome) -> str:
+    return f"{item.case.level}  {item.case.shows}: {item.measured.method.replace('_', ', ')}"

@@ -1,0 +1,88 @@
+"""The files of one validation image, as a survey would have them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from constellation.mock_survey.catalogue import build_catalogue
+from constellation.mock_survey.detector import Frame
+from constellation.mock_survey.fits_files import (
+    background_hdus,
+    frame_hdus,
+    join_parts,
+    primary_header,
+    psf_hdus,
+    write_part,
+    write_table,
+)
+from constellation.mock_survey.mer_table import tile_tables
+from constellation.validation.drawing.scene import TILE, GridScene
+from shine.manifest import Manifest, QuadrantFiles, SkyBounds, write_manifest
+
+MARGIN_DEG = 0.02
+
+
+def write_catalogue(scene: GridScene, path: Path) -> np.ndarray:
+    """Write what a survey's catalogue would say of the galaxies; their ids (n,) in order.
+
+    Its errors are those of a detection at each galaxy's signal-to-noise. It is that of the
+    unsheared sky, so that nothing is selected by the shear.
+    """
+    columns, ids, listed = build_catalogue(scene.survey, scene.sources, [scene.frame])
+    assert listed.all() and len(np.unique(ids)) == len(ids)
+    write_table(tile_tables(scene.survey, columns)[TILE.tile_index], path)
+    return ids
+
+
+def write_image(scene: GridScene, image: Frame, folder: Path) -> QuadrantFiles:
+    """Write the frame, its background and its PSF grid."""
+    frame = scene.frame
+    contents = {
+        "DET": frame_hdus(scene.survey, frame, image),
+        "BKG": background_hdus(frame, image),
+        "PSF": psf_hdus(frame, scene.psf_stamps()),
+    }
+    paths = {}
+    for product, hdus in contents.items():
+        part, path = folder / f"{product}.part", folder / f"{product}.fits"
+        write_part(hdus, part)
+        join_parts(primary_header(scene.survey, 0), [part], path)
+        paths[product] = str(path)
+    return QuadrantFiles(
+        sci_path=paths["DET"],
+        rms_path=paths["DET"],
+        flg_path=paths["DET"],
+        bkg_path=paths["BKG"],
+        psf_path=paths["PSF"],
+    )
+
+
+def write_scene_manifest(
+    scene: GridScene, quadrants: list[QuadrantFiles], catalogue: tuple[Path, np.ndarray], path: Path
+) -> None:
+    """Write the manifest of all galaxies of a catalogue and its ids."""
+    where, ids = catalogue
+    ra, dec = scene.sources.ra, scene.sources.dec
+    bounds = {
+        "ra": (ra.min() - MARGIN_DEG, ra.max() + MARGIN_DEG),
+        "dec": (dec.min() - MARGIN_DEG, dec.max() + MARGIN_DEG),
+    }
+    everything = [int(i) for i in ids]
+    manifest = Manifest(
+        tile_id=TILE.tile_index,
+        sub_tile_row=0,
+        sub_tile_col=0,
+        sky_bounds=SkyBounds(
+            core_ra=bounds["ra"],
+            core_dec=bounds["dec"],
+            extended_ra=bounds["ra"],
+            extended_dec=bounds["dec"],
+        ),
+        quadrants=quadrants,
+        source_catalog=str(where),
+        source_ids=everything,
+        core_source_ids=everything,
+    )
+    write_manifest(manifest, path)

@@ -1,0 +1,98 @@
+"""What a block's run leaves behind: one small Parquet file."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from shine.atomic import write_atomically
+from shine.errors import InputError, explain
+
+_KEY = b"validation block"
+_SCHEMA = pa.schema(
+    [
+        ("METHOD", pa.string()),
+        ("TRUE_G1", pa.float64()),
+        ("TRUE_G2", pa.float64()),
+        ("UNIT", pa.int64()),
+        ("MOVES_G1", pa.float64()),
+        ("MOVES_G2", pa.float64()),
+    ]
+)
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What one method says of one image; shears are reduced, u west, v north."""
+
+    method: str
+    true_shear: tuple[float, float]
+    shear: tuple[float, float]
+    covariance: tuple[float, float, float]  # of g1, of both, of g2
+    ellipticity_sigma: float | None  # where inferred
+    n_galaxies: int  # that carry shear
+    converged: bool
+    settled_share: float  # of the galaxies whose fits converged
+    chi2_per_pixel: float
+    position_arcsec: tuple[float, float]  # mean of fitted minus true position, west and north
+    flux_ratio: float  # median of fitted over true
+    size_ratio: float
+    cpu_s: float  # of the whole run, compilation included
+    compile_s: float  # wall clock
+
+    def renamed(self, method: str) -> Answer:
+        """The same under another name."""
+        return replace(self, method=method)
+
+
+@dataclass(frozen=True)
+class Block:
+    """A case's answers on one set of galaxies, and how each unit of them moves the shear."""
+
+    case: str
+    block: int
+    answers: list[Answer]
+    influence: list[pa.Table]  # rows of `_SCHEMA`
+    ranks: dict[str, list[float]] = field(default_factory=dict)  # see `coverage`
+
+    def write(self, path: Path) -> None:
+        """Write the block, atomically."""
+        about = {
+            "case": self.case,
+            "block": self.block,
+            "answers": list(map(asdict, self.answers)),
+            "ranks": self.ranks,
+        }
+        parts = [part.cast(_SCHEMA) for part in self.influence]
+        table = pa.concat_tables([_SCHEMA.empty_table(), *parts])
+        table = table.replace_schema_metadata({_KEY: json.dumps(about)})
+        sink = pa.BufferOutputStream()
+        pq.write_table(table, sink)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(path, sink.getvalue().to_pybytes())
+
+    @classmethod
+    def read(cls, path: Path) -> Block:
+        """Read a block; raises `InputError` if the file is none."""
+        try:
+            table = pq.read_table(path)
+            about = json.loads(table.schema.metadata[_KEY])
+        except (OSError, pa.ArrowException, KeyError, TypeError, ValueError) as error:
+            problem = " ".join(str(error).split())
+            action = "Delete it and run `make validate` again."
+            raise InputError(explain(path, problem, "a block of a campaign", action)) from error
+        answers = [
+            Answer(**{k: tuple(v) if isinstance(v, list) else v for k, v in row.items()})
+            for row in about["answers"]
+        ]
+        return cls(
+            about["case"],
+            about["block"],
+            answers,
+            [table.replace_schema_metadata()],
+            about["ranks"],
+        )

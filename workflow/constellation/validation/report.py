@@ -1,0 +1,293 @@
+"""The campaign's figures: JSON for programs, Markdown for people."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from constellation.validation.analysis import (
+    NAMES,
+    Measured,
+    cross_response,
+    measure,
+    psf_leakage,
+)
+from constellation.validation.campaign import Campaign, Case
+from constellation.validation.coverage import Covered, covered, rank_counts
+from constellation.validation.records import Block
+from shine.atomic import write_atomically
+from shine.errors import InputError, explain
+from shine.provenance import git_commit
+
+METHODS = ("marginal", "marginal_inferred", "map", "vi", "nuts")
+METHOD_NAMES = {
+    "marginal": "marginal, dispersion given",
+    "marginal_inferred": "marginal, dispersion inferred",
+}
+LEVELS = {
+    0: "noiseless single galaxies",
+    1: "isolated galaxies of one flux and size",
+    2: "isolated galaxies of a deep survey",
+    3: "full scenes",
+    4: "galaxies that are not what the model says",
+}
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """A method's figures in one case."""
+
+    case: Case
+    measured: Measured
+    against: Measured | None  # the same galaxies' difference from `case.compared_with`
+    numbers: dict[str, Any]  # as in the JSON
+
+
+def read_blocks(campaign: Campaign, folder: Path) -> dict[str, list[Block]]:
+    """The blocks of all cases, from `{folder}/{case}/{block}.parquet`.
+
+    Raises `InputError` if one is missing.
+    """
+    found = {}
+    for case in campaign.cases:
+        paths = [folder / case.name / f"{number}.parquet" for number in range(case.blocks)]
+        for path in paths:
+            if not path.exists():
+                action = "Run `make validate` again: it goes on where it stopped."
+                raise InputError(explain(path, "no such file", "a block's result", action))
+        found[case.name] = [Block.read(path) for path in paths]
+    return found
+
+
+def outcomes(campaign: Campaign, blocks: dict[str, list[Block]]) -> list[Outcome]:
+    """Every case and method, in the campaign's order."""
+    found = []
+    for case in campaign.cases:
+        if case.coverage:
+            continue
+        for method in METHODS:
+            measured = measure(blocks[case.name], method)
+            if measured is None:
+                continue
+            against, leakage = None, None
+            if case.compared_with is not None:
+                reference = campaign.case(case.compared_with)
+                other = measure(blocks[reference.name], method)
+                if other is not None:
+                    against = measured.minus(other)
+                    leakage = _leakage(case, reference, (measured, other))
+            numbers = _numbers(blocks[case.name], measured) | _differences(against, leakage)
+            found.append(Outcome(case, measured, against, numbers))
+    return found
+
+
+def broken_limits(found: list[Outcome]) -> list[str]:
+    """What does not keep to its case's limits, a line for each."""
+    lines = []
+    for item in found:
+        limits = item.case.limits.get(item.measured.method)
+        if limits is None:
+            continue
+        asked = {"m1": limits.m, "m2": limits.m, "c1": limits.c, "c2": limits.c}
+        asked |= dict.fromkeys(("position_u_arcsec", "position_v_arcsec"), limits.position_arcsec)
+        for name, limit in asked.items():
+            value, error = item.numbers[name], item.numbers.get(f"{name}_err") or 0.0
+            if limit is not None and not abs(value) <= limit + 3.0 * error:
+                lines.append(
+                    f"{item.case.name}, {item.measured.method}: {name} = {value:+.2g} ± "
+                    f"{error:.1g}, expected at most {limit:g} and three errors"
+                )
+    return lines
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """How often the intervals of a case's scenes hold the truth, and the ranks of the truths."""
+
+    case: Case
+    n_scenes: int
+    covered: dict[str, list[Covered]]  # by method
+    ranks: dict[str, tuple[np.ndarray, float]]  # by parameter: histogram, chance
+
+
+def calibrations(campaign: Campaign, blocks: dict[str, list[Block]]) -> list[Calibration]:
+    """Those of the campaign's coverage cases."""
+    found = []
+    for case in campaign.cases:
+        if not case.coverage:
+            continue
+        own = blocks[case.name]
+        names = {answer.method for block in own for answer in block.answers}
+        by_method = {name: covered(own, name) for name in METHODS if name in names}
+        found.append(Calibration(case, len(own), by_method, rank_counts(own)))
+    return found
+
+
+@dataclass(frozen=True)
+class Report:
+    """Everything that a campaign found, and the command that made it."""
+
+    seed: int
+    outcomes: list[Outcome]
+    calibrations: list[Calibration]
+    command: str
+
+
+def write_report(report: Report, folder: Path) -> None:
+    """Write `validation.json`, `.md` and `.png` into a folder, and `coverage.png` if asked for."""
+    from constellation.validation.figure import draw_calibration, draw_figure
+
+    folder.mkdir(parents=True, exist_ok=True)
+    found = report.outcomes
+    content = {
+        "command": report.command,
+        "commit": git_commit(),
+        "seed": report.seed,
+        "results": [
+            {
+                "case": item.case.name,
+                "level": item.case.level,
+                "shows": item.case.shows,
+                "method": item.measured.method,
+                **item.numbers,
+            }
+            for item in found
+        ],
+        "coverage": [
+            {
+                "case": item.case.name,
+                "shows": item.case.shows,
+                "scenes": item.n_scenes,
+                "intervals": {
+                    name: [level._asdict() for level in levels]
+                    for name, levels in item.covered.items()
+                },
+                "ranks": {
+                    name: {"counts": counts.tolist(), "chance": chance}
+                    for name, (counts, chance) in item.ranks.items()
+                },
+            }
+            for item in report.calibrations
+        ],
+    }
+    text = json.dumps(content, indent=1, allow_nan=False) + "\n"
+    write_atomically(folder / "validation.json", text.encode())
+    write_atomically(folder / "validation.md", markdown(report).encode())
+    draw_figure(found, folder / "validation.png")
+    for item in report.calibrations:
+        draw_calibration(item, folder / f"{item.case.name}.png")
+
+
+def markdown(report: Report) -> str:
+    """Tables of all figures, level by level; m in 10^-3, c in 10^-4."""
+    found, command = report.outcomes, report.command
+    lines = [
+        f"Made by `{command}`. Errors are those of a bootstrap over units of galaxies; m is in "
+        "10⁻³, c in 10⁻⁴; galaxies are counted once for both shears of a pair; the processor time "
+        "is that of a galaxy in one image.",
+    ]
+    for level in sorted({item.case.level for item in found}):
+        lines += ["", f"**Level {level}: {LEVELS[level]}**", ""]
+        lines += ["| case | method | galaxies | m1 | m2 | c1 | c2 | ms | converged |"]
+        lines += ["|---|---|---|---|---|---|---|---|---|"]
+        lines += [_row(item) for item in found if item.case.level == level]
+    compared = [item for item in found if item.against is not None]
+    if compared:
+        lines += ["", "**Differences between cases of the same galaxies and noise**", ""]
+        lines += ["| case | minus | method | Δm1 | Δm2 | Δc1 | Δc2 | PSF leakage α |"]
+        lines += ["|---|---|---|---|---|---|---|---|"]
+        lines += [_difference_row(item) for item in compared]
+    for item in report.calibrations:
+        lines += ["", f"**Coverage: {item.case.shows}** ({item.n_scenes} scenes)", ""]
+        lines += ["| method | interval | promised | found |", "|---|---|---|---|"]
+        for name, levels in item.covered.items():
+            lines += [
+                f"| {METHOD_NAMES.get(name, name)} | {level.level} % | {level.promised:.3f} | "
+                f"{level.found:.3f} ± {level.error:.3f} |"
+                for level in levels
+            ]
+        lines += ["", "| ranks of | chance of a histogram as uneven |", "|---|---|"]
+        lines += [f"| {name} | {chance:.3f} |" for name, (_, chance) in item.ranks.items()]
+    return "\n".join(lines) + "\n"
+
+
+def _numbers(blocks: list[Block], measured: Measured) -> dict[str, Any]:
+    answers = [a for block in blocks for a in block.answers if a.method == measured.method]
+    mean, errors = measured.mean, measured.errors()
+    numbers: dict[str, Any] = {}
+    for k, name in enumerate(NAMES):
+        numbers[name], numbers[f"{name}_err"] = float(mean[k]), _or_none(errors[k])
+    cross = cross_response(measured)
+    numbers["cross1"], numbers["cross2"] = _or_none(cross[0]), _or_none(cross[1])
+    pairs = len(answers) / len(blocks)
+    numbers["n_galaxies"] = round(sum(a.n_galaxies for a in answers) / pairs)
+    numbers["blocks"] = len(blocks)
+    # the median leaves out the runs that had to compile
+    numbers["cpu_ms_per_galaxy"] = float(np.median([1e3 * a.cpu_s / a.n_galaxies for a in answers]))
+    numbers["converged"] = float(np.mean([a.converged for a in answers]))
+    numbers["settled_galaxies"] = float(np.mean([a.settled_share for a in answers]))
+    numbers["chi2_per_pixel"] = float(np.mean([a.chi2_per_pixel for a in answers]))
+    offsets = np.mean([a.position_arcsec for a in answers], axis=0)
+    numbers["position_u_arcsec"], numbers["position_v_arcsec"] = map(float, offsets)
+    numbers["flux_ratio"] = float(np.mean([a.flux_ratio for a in answers]))
+    numbers["size_ratio"] = float(np.mean([a.size_ratio for a in answers]))
+    inferred = [a.ellipticity_sigma for a in answers if a.ellipticity_sigma is not None]
+    numbers["ellipticity_sigma"] = float(np.mean(inferred)) if inferred else None
+    return numbers
+
+
+def _differences(against: Measured | None, leakage: np.ndarray | None) -> dict[str, Any]:
+    if against is None:
+        return {}
+    mean, errors = against.mean, against.errors()
+    numbers = {f"delta_{name}": float(mean[k]) for k, name in enumerate(NAMES)}
+    numbers |= {f"delta_{name}_err": _or_none(errors[k]) for k, name in enumerate(NAMES)}
+    if leakage is not None:
+        numbers |= {"psf_leakage": float(leakage[0]), "psf_leakage_err": _or_none(leakage[1])}
+    return numbers
+
+
+def _leakage(case: Case, reference: Case, pair: tuple[Measured, Measured]) -> np.ndarray | None:
+    """How c follows the PSF's ellipticity, where nothing else differs."""
+    own, other = case.scene, reference.scene
+    round_both = {"e1": 0.0, "e2": 0.0}
+    change = own.psf.e1 - other.psf.e1, own.psf.e2 - other.psf.e2
+    alike = own.psf.model_copy(update=round_both) == other.psf.model_copy(update=round_both)
+    if not alike or change == (0.0, 0.0):
+        return None
+    return psf_leakage(*pair, change)
+
+
+def _row(item: Outcome) -> str:
+    numbers = item.numbers
+    cells = [_with_error(numbers, name) for name in NAMES]
+    method = METHOD_NAMES.get(item.measured.method, item.measured.method)
+    return (
+        f"| {item.case.shows} | {method} | {numbers['n_galaxies']:,} | {' | '.join(cells)} | "
+        f"{numbers['cpu_ms_per_galaxy']:.1f} | {100 * numbers['settled_galaxies']:.1f} % |"
+    )
+
+
+def _difference_row(item: Outcome) -> str:
+    cells = [_with_error(item.numbers, f"delta_{name}") for name in NAMES]
+    method = METHOD_NAMES.get(item.measured.method, item.measured.method)
+    leakage = ""
+    if "psf_leakage" in item.numbers:
+        leakage = f"{item.numbers['psf_leakage']:+.1e} ± {item.numbers['psf_leakage_err']:.0e}"
+    minus = item.case.compared_with
+    return f"| {item.case.shows} | {minus} | {method} | {' | '.join(cells)} | {leakage} |"
+
+
+def _with_error(numbers: dict[str, Any], name: str) -> str:
+    scale = 1e3 if name.rsplit("_", maxsplit=1)[-1].startswith("m") else 1e4
+    error = numbers[f"{name}_err"]
+    value = f"{scale * numbers[name]:+.2f}"
+    return value if error is None else f"{value} ± {scale * error:.2f}"
+
+
+def _or_none(value: float) -> float | None:
+    return float(value) if np.isfinite(value) else None

@@ -1,0 +1,97 @@
+# A campaign that measures the shear's biases: one job for each block of a case, then the report.
+# snakemake --snakefile workflow/validation.smk --config campaign=config/validation_smoke.yaml
+# Blocks that are there are not measured again, unless the code or the campaign's images changed.
+import hashlib
+import json
+import sys
+from pathlib import Path
+
+from snakemake.exceptions import WorkflowError
+from snakemake.utils import min_version
+
+from constellation.code_digests import code_of
+from constellation.validation.campaign import load_campaign
+from shine.errors import ShineError
+from shine.provenance import code_digest
+
+min_version("9.0")
+
+if "campaign" not in config:
+    raise WorkflowError(
+        "no campaign: add --config campaign=config/validation_smoke.yaml"
+    )
+CAMPAIGN = Path(config["campaign"])
+try:
+    CASES = load_campaign(CAMPAIGN)
+except ShineError as error:
+    raise WorkflowError(str(error)) from None
+
+RESULTS = Path("build") / "validation" / CAMPAIGN.stem
+TARGET = {"validation_smoke": "make validate", "validation": "make validate-full"}.get(
+    CAMPAIGN.stem, f"snakemake -s workflow/validation.smk --config campaign={CAMPAIGN}"
+)
+
+# so that jobs find the programs that belong to this very Python, activated or not
+shell.prefix(f"export PATH={Path(sys.executable).parent}:$PATH; ")
+
+
+wildcard_constraints:
+    case=r"[a-z0-9_]+",
+    block=r"\d+",
+
+
+def meaning(wildcards):
+    """What a block's result depends on, but for its number."""
+    case = CASES.case(wildcards.case)
+    images = case.model_dump(mode="json", exclude={"name", "shows", "blocks", "level"})
+    known = [CASES.seed, images, CASES.settings(case)]
+    return hashlib.sha256(json.dumps(known, sort_keys=True).encode()).hexdigest()
+
+
+rule report:
+    default_target: True
+    input:
+        blocks=[
+            RESULTS / "blocks" / case.name / f"{block}.parquet"
+            for case in CASES.cases
+            for block in range(case.blocks)
+        ],
+        campaign=CAMPAIGN,
+    output:
+        json=RESULTS / "validation.json",
+        markdown=RESULTS / "validation.md",
+        figure=RESULTS / "validation.png",
+    params:
+        blocks=RESULTS / "blocks",
+        target=TARGET,
+    message:
+        "Reporting the biases"
+    shell:
+        "constellation validation-report --campaign {input.campaign:q} --blocks {params.blocks:q}"
+        " --command {params.target:q} --output $(dirname {output.json:q})"
+
+
+rule block:
+    output:
+        RESULTS / "blocks" / "{case}" / "{block}.parquet",
+    log:
+        RESULTS / "logs" / "{case}" / "{block}.log",
+    threads: 1
+    resources:
+        mem_mb=3000,
+    params:
+        meaning=meaning,
+        code=code_digest(),
+        drawing=code_of("constellation.validation.runner"),
+        campaign=CAMPAIGN,
+        jax_cache=RESULTS / "jax_cache",
+    message:
+        "Measuring block {wildcards.block} of {wildcards.case}"
+    shell:
+        # every job has a core to itself: NPROC is that of XLA and of shine
+        """
+        export NPROC={threads} JAX_COMPILATION_CACHE_DIR={params.jax_cache:q}
+        export JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS=0 OPENBLAS_NUM_THREADS=1 OMP_NUM_THREADS=1
+        constellation validation-block --campaign {params.campaign:q} --case {wildcards.case} \
+            --block {wildcards.block} --output {output:q} >{log:q} 2>&1
+        """
