@@ -11,6 +11,7 @@ import math
 import os
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import NamedTuple, TextIO
 
 from shine.errors import InputError
@@ -45,6 +46,16 @@ def add_tiling(command: argparse.ArgumentParser) -> None:
     """Declare the option that `plan_of` reads."""
     command.add_argument(
         "--tiling", required=True, help="pipeline YAML, or JSON text of its section tiling"
+    )
+
+
+def add_catalogue(command: argparse.ArgumentParser) -> None:
+    """Declare the option that names the published catalogue."""
+    command.add_argument(
+        "--catalogue",
+        type=Path,
+        default=Path("results/catalogue"),
+        help="folder of the published catalogue; default: %(default)s",
     )
 
 

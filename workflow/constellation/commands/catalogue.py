@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from constellation.commands import Command, add_tiling, count, plan_of, say
+from constellation.commands import Command, add_catalogue, add_tiling, count, plan_of, say
 
 
 def _describe_assemble(command: argparse.ArgumentParser) -> None:
@@ -66,9 +66,7 @@ def _merge(options: argparse.Namespace) -> None:
 
 
 def _describe_summary(command: argparse.ArgumentParser) -> None:
-    command.add_argument(
-        "--catalogue", type=Path, required=True, help="folder of the published catalogue"
-    )
+    add_catalogue(command)
     command.add_argument("--truth", type=Path, help="table with OBJECT_ID, G1, G2")
     command.add_argument("--panels", type=Path, help="picture of one sub-tile to show")
     command.add_argument("--table", type=Path, required=True, help="the table (text)")

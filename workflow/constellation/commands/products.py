@@ -6,13 +6,11 @@ import argparse
 import math
 from pathlib import Path
 
-from constellation.commands import Command, count, positive, say
+from constellation.commands import Command, add_catalogue, count, positive, say
 
 
-def _add_catalogue(command: argparse.ArgumentParser, dispersion: str) -> None:
-    command.add_argument(
-        "--catalogue", type=Path, required=True, help="folder of the published catalogue"
-    )
+def _add_inputs(command: argparse.ArgumentParser, dispersion: str) -> None:
+    add_catalogue(command)
     command.add_argument(
         "--dispersion",
         type=positive,
@@ -80,7 +78,7 @@ def _around(options: argparse.Namespace):
 
 
 def _describe_shear_map(command: argparse.ArgumentParser) -> None:
-    _add_catalogue(command, "inferred in each cell")
+    _add_inputs(command, "inferred in each cell")
     cells = command.add_mutually_exclusive_group(required=True)
     cells.add_argument("--order", type=_order, help="HEALPix cells of this order, 0 to 18 (nested)")
     cells.add_argument("--by", choices=("tile", "sub-tile"), help="tiles, or sub-tiles")
@@ -140,7 +138,7 @@ def _cells(options: argparse.Namespace, galaxies):
 
 
 def _describe_convergence_map(command: argparse.ArgumentParser) -> None:
-    _add_catalogue(command, "the catalogue's mean")
+    _add_inputs(command, "the catalogue's mean")
     command.add_argument(
         "--area",
         type=_number,
@@ -203,7 +201,7 @@ def _add_bins(command: argparse.ArgumentParser, least: float, most: float, n: in
 
 
 def _describe_profile(command: argparse.ArgumentParser) -> None:
-    _add_catalogue(command, "inferred in each ring")
+    _add_inputs(command, "inferred in each ring")
     _add_positions(command, required=True)
     _add_bins(command, 0.5, 10.0, 8)
     command.add_argument(
@@ -236,7 +234,7 @@ def _profile(options: argparse.Namespace) -> None:
 
 
 def _describe_correlations(command: argparse.ArgumentParser) -> None:
-    _add_catalogue(command, "the catalogue's mean")
+    _add_inputs(command, "the catalogue's mean")
     _add_positions(command, required=False)
     _add_bins(command, 1.0, 100.0, 10)
     command.add_argument(

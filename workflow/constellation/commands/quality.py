@@ -5,12 +5,12 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from constellation.commands import Command, add_tiling, plan_of, say
+from constellation.commands import Command, add_catalogue, add_tiling, plan_of, say
 
 
 def _describe_quality(command: argparse.ArgumentParser) -> None:
     add_tiling(command)
-    command.add_argument("--catalogue", type=Path, required=True, help="folder of the catalogue")
+    add_catalogue(command)
     command.add_argument("--truth", type=Path, help="table with OBJECT_ID, G1, G2")
     _add_settings(command)
     command.add_argument("--output", type=Path, required=True, help="folder of table and figure")

@@ -5,23 +5,14 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from constellation.commands import Command, positive, say
+from constellation.commands import Command, add_catalogue, positive, say
 from shine.errors import ConfigurationError, explain
 
 _FORMS = "the file, .parquet, .csv or .fits"
 
 
-def _add_catalogue(command: argparse.ArgumentParser) -> None:
-    command.add_argument(
-        "--catalogue",
-        type=Path,
-        default=Path("results/catalogue"),
-        help="folder of the published catalogue; default: %(default)s",
-    )
-
-
 def _describe_cone(command: argparse.ArgumentParser) -> None:
-    _add_catalogue(command)
+    add_catalogue(command)
     command.add_argument("--ra", type=float, required=True, help="right ascension, deg")
     command.add_argument("--dec", type=float, required=True, help="declination, deg")
     command.add_argument("--radius", type=positive, required=True, help="of the cone, deg")
@@ -65,7 +56,7 @@ def _columns(options: argparse.Namespace) -> list[str]:
 
 
 def _describe_export(command: argparse.ArgumentParser) -> None:
-    _add_catalogue(command)
+    add_catalogue(command)
     command.add_argument(
         "--samples", action="store_true", help="with the samples of the sources' shapes"
     )
@@ -86,7 +77,7 @@ def _export(options: argparse.Namespace) -> None:
 
 
 def _describe_crossmatch(command: argparse.ArgumentParser) -> None:
-    _add_catalogue(command)
+    add_catalogue(command)
     command.add_argument(
         "--with",
         dest="other",
