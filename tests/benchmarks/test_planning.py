@@ -13,7 +13,7 @@ def test_a_survey_is_planned_in_parts_and_its_merge_by_itself(tmp_path):
         ("shard 1/2", 2 * 17 + 3),
         ("shard 2/2", 3 * 17 + 3),
         ("one job of a shard", 1),
-        ("5 tiles, merge", 2),
+        ("5 tiles, merge", 4),
     ]
 
 
@@ -30,4 +30,4 @@ def test_a_survey_is_planned_as_a_whole(tmp_path, capsys):
     header, _, row = capsys.readouterr().out.splitlines()
     assert header.startswith("| plan | jobs |")
     # sub-tiles, the manifests of each tile, and what a run has once
-    assert row.startswith(f"| 2 tiles, nothing done | {2 * 17 + 7} | ")
+    assert row.startswith(f"| 2 tiles, nothing done | {2 * 17 + 10} | ")

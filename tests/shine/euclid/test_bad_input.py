@@ -79,9 +79,13 @@ def test_a_psf_stamp_of_zeros_costs_only_the_galaxies_near_it(tmp_path, sky):
     subtile = SubTile(tmp_path, sky, [frame])
     shear, sources = subtile.run(), subtile.sources()
     assert shear["STATUS"] == Status.OK
-    np.testing.assert_allclose([shear["G1"], shear["G2"]], SHEAR, atol=0.03)  # of fewer ring pairs
     bad = (sources["FLAGS"] & SourceFlag.BAD_PSF) != 0
     assert 0 < bad.sum() < len(bad)
+    # ring pairs are broken: the shear is the mean of the shapes that are left
+    left = np.searchsorted(sky.columns()["OBJECT_ID"], sources["OBJECT_ID"][~bad])
+    intrinsic, g = sky.e[left] @ [1.0, 1.0j], complex(*SHEAR)
+    mean = np.mean((intrinsic + g) / (1.0 + np.conj(g) * intrinsic))
+    np.testing.assert_allclose([shear["G1"], shear["G2"]], [mean.real, mean.imag], atol=0.01)
     # in the only quadrant that there is
     np.testing.assert_array_equal((sources["FLAGS"] & SourceFlag.NOT_OBSERVED) != 0, bad)
     assert np.isnan(sources["FLUX"][bad]).all()
