@@ -1,7 +1,7 @@
 """From shears that were inferred to biases: g_found = (1 + m) g + x g_other + c, by component.
 
 A block's images have opposite shears, (g, g) and (-g, -g) in even, (g, -g) and (-g, g) in odd
-blocks. By least squares over a block, 1 + m_j is the slope of the component j that was found with the
+blocks. By least squares over a block, 1 + m_j is the slope of component j as it was found with the
 true one, and c_j the mean of what was found. The slope holds the cross response x_j as well, which
 has the other sign in odd blocks: it cancels in the mean of as many even as odd blocks, and half the
 difference of the two kinds is x_j. Errors come from a bootstrap over the units of galaxies
