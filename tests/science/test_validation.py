@@ -23,7 +23,7 @@ from constellation.validation.drawing.scene import TILE, UNIT, GridScene
 from constellation.validation.drawing.settings import FieldSettings, SceneSettings
 from constellation.validation.influence import influences
 from constellation.validation.records import Answer, Block
-from constellation.validation.runner import shears
+from constellation.validation.runner import _settings, shears
 from shine.errors import ConfigurationError
 from shine.population import ShapePrior, ShapeSamples, infer_shear
 from shine.result_schema import LOG_WEIGHT_STEPS, SHAPE_STEPS
@@ -327,3 +327,11 @@ def test_scenes_for_coverage_are_independent():
     flat = noise.reshape(64, -1)
     away = np.corrcoef(flat) - np.eye(64)
     assert np.abs(away).max() < 0.12
+
+
+def test_blocks_have_random_samples_of_their_own():
+    """With the same in all of them, their Monte Carlo errors would not average out."""
+    campaign = load_campaign(ROOT / "config" / "validation_smoke.yaml")
+    settings = [_settings(campaign, campaign.cases[0], ("marginal", block)) for block in (0, 1)]
+    assert settings[0]["inference"]["seed"] != settings[1]["inference"]["seed"]
+    assert settings[1]["inference"]["method"] == "marginal"

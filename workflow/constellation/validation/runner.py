@@ -63,7 +63,7 @@ def _run_grid(campaign: Campaign, case: Case, block: int, root: Path) -> Block:
         quadrant = files.write_image(scene, scene.draw(shear), place)
         files.write_block_manifest([quadrant], listed, place / "manifest.yaml")
         for method in case.methods:
-            settings = _settings(campaign, case, method)
+            settings = _settings(campaign, case, (method, block))
             if case.coverage:
                 settings = matched_priors(settings, scene)
             found, sources = _ask(place, settings, shear)
@@ -88,7 +88,7 @@ def _run_field(campaign: Campaign, case: Case, block: int, root: Path) -> Block:
         quadrants = files.write_field(scene, member, place)
         files.write_block_manifest(quadrants, (catalogue, ids, core), place / "manifest.yaml")
         for method in case.methods:
-            answers += _ask(place, _settings(campaign, case, method), member[0])[0]
+            answers += _ask(place, _settings(campaign, case, (method, block)), member[0])[0]
         shutil.rmtree(place)  # 0.1 GB
     return Block(case.name, block, answers, [])
 
@@ -101,9 +101,12 @@ def _shears(campaign: Campaign, case: Case, block: int) -> list[tuple[float, flo
     return [(float(g1), float(g2))]
 
 
-def _settings(campaign: Campaign, case: Case, method: str) -> dict[str, Any]:
+def _settings(campaign: Campaign, case: Case, asked: tuple[str, int]) -> dict[str, Any]:
+    """What a block's runs are told; as sub-tiles do, each block has its own random samples."""
+    method, block = asked
     settings = campaign.settings(case)
-    return settings | {"inference": settings.get("inference", {}) | {"method": method}}
+    own = {"method": method, "seed": block}
+    return settings | {"inference": settings.get("inference", {}) | own}
 
 
 def _ask(
