@@ -37,6 +37,7 @@ COMMANDS = (
     "shine-config",
     "validation-block",
     "validation-report",
+    "validation-limits",
 )
 TILING = {"tiles": "tiles.csv", "sub_tile_grid": [1, 2]}
 

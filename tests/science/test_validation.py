@@ -16,13 +16,14 @@ from constellation.mock_survey.population import draw_population
 from constellation.mock_survey.scene import Scene
 from constellation.mock_survey.sky import deproject
 from constellation.validation.analysis import cross_response, measure, psf_leakage
-from constellation.validation.campaign import Campaign, load_campaign
+from constellation.validation.campaign import Campaign, Case, Limits, load_campaign
 from constellation.validation.coverage import covered, rank_counts
 from constellation.validation.drawing.field import FieldScene
 from constellation.validation.drawing.scene import TILE, UNIT, GridScene
 from constellation.validation.drawing.settings import FieldSettings, SceneSettings
 from constellation.validation.influence import influences
 from constellation.validation.records import Answer, Block
+from constellation.validation.report import Outcome, broken_limits
 from constellation.validation.runner import _settings, shears
 from shine.errors import ConfigurationError
 from shine.population import ShapePrior, ShapeSamples, infer_shear
@@ -240,7 +241,7 @@ def test_a_block_repeats_and_a_report_misses_none(tmp_path, capsys):
     case = {"name": "one", "level": 1, "shows": "x", "blocks": 2, "scene": {"cells": 8}}
     base = yaml.safe_load((ROOT / "config" / "validation_smoke.yaml").read_text())
     campaign = tmp_path / "campaign.yaml"
-    limits = {"marginal": {"m": 1e-9, "c": 1.0}}
+    limits = {"marginal": {"m": 0.1, "c": 0.1, "position_arcsec": 0.1}}
     campaign.write_text(yaml.safe_dump(base | {"cases": [case | {"limits": limits}]}))
     assert isinstance(load_campaign(campaign), Campaign)
 
@@ -265,8 +266,16 @@ def test_a_block_repeats_and_a_report_misses_none(tmp_path, capsys):
     assert main(report) == 3
     assert "1.parquet" in capsys.readouterr().err
     shutil.copy(first, first.with_name("1.parquet"))
-    assert main(report) in (0, 1)
-    found = json.loads((tmp_path / "report" / "validation.json").read_text())["results"]
+    assert main(report) == 0
+    written = tmp_path / "report" / "validation.json"
+    assert main(["validation-limits", "--json", str(written)]) == 0
+    assert "All limits are kept" in capsys.readouterr().out
+    content = json.loads(written.read_text())
+    found = content["results"]
+    content["broken_limits"] = ["m is too large"]
+    written.write_text(json.dumps(content))
+    assert main(["validation-limits", "--json", str(written)]) == 1
+    assert "m is too large" in capsys.readouterr().out
     assert {item["method"] for item in found} == {"marginal", "marginal_inferred"}
     assert (tmp_path / "report" / "validation.png").read_bytes()[:4] == b"\x89PNG"
 
@@ -335,3 +344,17 @@ def test_blocks_have_random_samples_of_their_own():
     settings = [_settings(campaign, campaign.cases[0], ("marginal", block)) for block in (0, 1)]
     assert settings[0]["inference"]["seed"] != settings[1]["inference"]["seed"]
     assert settings[1]["inference"]["method"] == "marginal"
+
+
+def test_limits_grant_three_errors_and_no_more(tmp_path):
+    def outcome(m: float, error: float) -> Outcome:
+        limits = {"marginal": Limits(m=1e-3)}
+        case = Case(name="one", level=1, shows="x", blocks=1, limits=limits)
+        numbers = {"m1": m, "m1_err": error, "m2": 0.0, "m2_err": error}
+        measured = measure([block(0)], "marginal")
+        return Outcome(case, measured, None, numbers)
+
+    assert broken_limits([outcome(3.9e-3, 1e-3)]) == []
+    [line] = broken_limits([outcome(-4.1e-3, 1e-3)])
+    assert "one, marginal: m1" in line
+    assert len(broken_limits([outcome(np.nan, 1e-3)])) == 1

@@ -149,6 +149,7 @@ def write_report(report: Report, folder: Path) -> None:
         "command": report.command,
         "commit": git_commit(),
         "seed": report.seed,
+        "broken_limits": broken_limits(found),
         "results": [
             {
                 "case": item.case.name,
