@@ -48,8 +48,22 @@ def meaning(wildcards):
     return hashlib.sha256(json.dumps(known, sort_keys=True).encode()).hexdigest()
 
 
-rule report:
+# apart from the report, which Snakemake would remove with a job that failed
+rule limits:
     default_target: True
+    input:
+        RESULTS / "validation.json",
+    log:
+        RESULTS / "logs" / "limits.log",
+    conda:
+        "../environment.yml"
+    message:
+        "Comparing the biases with their limits"
+    shell:
+        "constellation validation-limits --json {input:q} 2>&1 | tee {log:q}"
+
+
+rule report:
     input:
         blocks=[
             RESULTS / "blocks" / case.name / f"{block}.parquet"
@@ -61,14 +75,19 @@ rule report:
         json=RESULTS / "validation.json",
         markdown=RESULTS / "validation.md",
         figure=RESULTS / "validation.png",
+    log:
+        RESULTS / "logs" / "report.log",
+    conda:
+        "../environment.yml"
     params:
         blocks=RESULTS / "blocks",
         target=TARGET,
+        folder=RESULTS,
     message:
         "Reporting the biases"
     shell:
         "constellation validation-report --campaign {input.campaign:q} --blocks {params.blocks:q}"
-        " --command {params.target:q} --output $(dirname {output.json:q})"
+        " --command {params.target:q} --output {params.folder:q} 2>&1 | tee {log:q}"
 
 
 rule block:
@@ -76,6 +95,8 @@ rule block:
         RESULTS / "blocks" / "{case}" / "{block}.parquet",
     log:
         RESULTS / "logs" / "{case}" / "{block}.log",
+    conda:
+        "../environment.yml"
     threads: 1
     resources:
         mem_mb=3000,

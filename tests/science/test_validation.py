@@ -11,14 +11,20 @@ import pytest
 import yaml
 
 from constellation.cli import main
+from constellation.mock_survey.detector import observe
+from constellation.mock_survey.population import draw_population
+from constellation.mock_survey.scene import Scene
+from constellation.mock_survey.sky import deproject
 from constellation.validation.analysis import cross_response, measure, psf_leakage
-from constellation.validation.campaign import Campaign, load_campaign
+from constellation.validation.campaign import Campaign, Case, Limits, load_campaign
 from constellation.validation.coverage import covered, rank_counts
-from constellation.validation.drawing.scene import UNIT, GridScene
-from constellation.validation.drawing.settings import SceneSettings
+from constellation.validation.drawing.field import FieldScene
+from constellation.validation.drawing.scene import TILE, UNIT, GridScene
+from constellation.validation.drawing.settings import FieldSettings, SceneSettings
 from constellation.validation.influence import influences
 from constellation.validation.records import Answer, Block
-from constellation.validation.runner import shears
+from constellation.validation.report import Outcome, broken_limits
+from constellation.validation.runner import _settings, shears
 from shine.errors import ConfigurationError
 from shine.population import ShapePrior, ShapeSamples, infer_shear
 from shine.result_schema import LOG_WEIGHT_STEPS, SHAPE_STEPS
@@ -163,6 +169,50 @@ def test_opposite_shears_have_the_same_noise(scene):
     assert np.abs(change).max() > 0.1
 
 
+@pytest.fixture(scope="module")
+def field():
+    return FieldScene(FieldSettings(width_arcmin=0.8), seed=3, block=0)
+
+
+def test_every_exposure_sees_the_whole_field(field):
+    half = 0.4 / 60.0
+    xi, eta = half * np.array([[-1, 1, 1, -1, 0], [-1, -1, 1, 1, 0]])
+    ra, dec = deproject(xi, eta, TILE.ra, TILE.dec)
+    assert len(field.frames) == 4
+    assert len({frame.roll_deg for frame in field.frames}) == 4
+    for frame in field.frames:
+        x, y = frame.to_pixel(ra, dec)
+        assert min(x.min(), y.min()) > 0.0
+        assert x.max() < frame.shape[1] and y.max() < frame.shape[0]
+    assert list(field.in_core(ra, dec)) == [False, False, False, False, True]
+
+
+def test_members_of_a_field_differ_by_shear_and_turn_alone(field):
+    one, turned = (draw_population(field.survey((0.02, 0.02), turn)) for turn in (False, True))
+    opposite = draw_population(field.survey((-0.02, -0.02), False))
+    for name in ("ra", "dec", "flux_ujy", "hlr_arcsec", "is_star"):
+        np.testing.assert_array_equal(getattr(one, name), getattr(turned, name))
+        np.testing.assert_array_equal(getattr(one, name), getattr(opposite, name))
+    assert np.abs(one.e1).max() > 0.1
+    np.testing.assert_array_equal(one.e1 + 1j * one.e2, -(turned.e1 + 1j * turned.e2))
+    np.testing.assert_array_equal(one.g1, -opposite.g1)
+
+
+def test_fields_have_the_same_noise_whatever_the_light(field):
+    survey, frame = field.survey((0.02, 0.02), False), field.frames[0]
+    stars = np.zeros(frame.shape, np.float32)
+    units = []
+    for level in (0.0, 30.0):
+        light = np.full(frame.shape, level, np.float32)
+        image = observe(survey, frame, Scene(light, stars))
+        good = image.flg & 1 == 0
+        units.append(((image.sci - image.bkg - light) / image.rms, good))
+    good = units[0][1] & units[1][1]
+    one, other = units[0][0][good], units[1][0][good]
+    assert one.std() == pytest.approx(1.0, rel=0.01)
+    assert np.corrcoef(one, other)[0, 1] > 0.995  # but for the share of the read noise
+
+
 def test_a_campaign_says_what_is_wrong_with_it(tmp_path):
     for content, message in (
         ({"cases": []}, "cases"),
@@ -179,10 +229,11 @@ def test_a_campaign_says_what_is_wrong_with_it(tmp_path):
 
 def test_the_whole_campaign_is_well_formed():
     campaign = load_campaign(ROOT / "config" / "validation.yaml")
-    assert {case.level for case in campaign.cases} >= {0, 1, 2, 4}
+    assert {case.level for case in campaign.cases} == {0, 1, 2, 3, 4}
     for case in campaign.cases:
         settings = campaign.settings(case)
-        assert settings["gal"]["selection"]["min_snr"] is None
+        snr = None if case.field is None else 10.0  # isolated galaxies all carry shear
+        assert settings["gal"]["selection"]["min_snr"] == snr
         assert set(case.limits) <= {*case.methods, "marginal_inferred"}
 
 
@@ -190,7 +241,7 @@ def test_a_block_repeats_and_a_report_misses_none(tmp_path, capsys):
     case = {"name": "one", "level": 1, "shows": "x", "blocks": 2, "scene": {"cells": 8}}
     base = yaml.safe_load((ROOT / "config" / "validation_smoke.yaml").read_text())
     campaign = tmp_path / "campaign.yaml"
-    limits = {"marginal": {"m": 1e-9, "c": 1.0}}
+    limits = {"marginal": {"m": 0.1, "c": 0.1, "position_arcsec": 0.1}}
     campaign.write_text(yaml.safe_dump(base | {"cases": [case | {"limits": limits}]}))
     assert isinstance(load_campaign(campaign), Campaign)
 
@@ -215,8 +266,16 @@ def test_a_block_repeats_and_a_report_misses_none(tmp_path, capsys):
     assert main(report) == 3
     assert "1.parquet" in capsys.readouterr().err
     shutil.copy(first, first.with_name("1.parquet"))
-    assert main(report) in (0, 1)
-    found = json.loads((tmp_path / "report" / "validation.json").read_text())["results"]
+    assert main(report) == 0
+    written = tmp_path / "report" / "validation.json"
+    assert main(["validation-limits", "--json", str(written)]) == 0
+    assert "All limits are kept" in capsys.readouterr().out
+    content = json.loads(written.read_text())
+    found = content["results"]
+    content["broken_limits"] = ["m is too large"]
+    written.write_text(json.dumps(content))
+    assert main(["validation-limits", "--json", str(written)]) == 1
+    assert "m is too large" in capsys.readouterr().out
     assert {item["method"] for item in found} == {"marginal", "marginal_inferred"}
     assert (tmp_path / "report" / "validation.png").read_bytes()[:4] == b"\x89PNG"
 
@@ -277,3 +336,25 @@ def test_scenes_for_coverage_are_independent():
     flat = noise.reshape(64, -1)
     away = np.corrcoef(flat) - np.eye(64)
     assert np.abs(away).max() < 0.12
+
+
+def test_blocks_have_random_samples_of_their_own():
+    """With the same in all of them, their Monte Carlo errors would not average out."""
+    campaign = load_campaign(ROOT / "config" / "validation_smoke.yaml")
+    settings = [_settings(campaign, campaign.cases[0], ("marginal", block)) for block in (0, 1)]
+    assert settings[0]["inference"]["seed"] != settings[1]["inference"]["seed"]
+    assert settings[1]["inference"]["method"] == "marginal"
+
+
+def test_limits_grant_three_errors_and_no_more(tmp_path):
+    def outcome(m: float, error: float) -> Outcome:
+        limits = {"marginal": Limits(m=1e-3)}
+        case = Case(name="one", level=1, shows="x", blocks=1, limits=limits)
+        numbers = {"m1": m, "m1_err": error, "m2": 0.0, "m2_err": error}
+        measured = measure([block(0)], "marginal")
+        return Outcome(case, measured, None, numbers)
+
+    assert broken_limits([outcome(3.9e-3, 1e-3)]) == []
+    [line] = broken_limits([outcome(-4.1e-3, 1e-3)])
+    assert "one, marginal: m1" in line
+    assert len(broken_limits([outcome(np.nan, 1e-3)])) == 1

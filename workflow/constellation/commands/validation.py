@@ -34,11 +34,10 @@ def _describe_report(command: argparse.ArgumentParser) -> None:
     )
 
 
-def _report(options: argparse.Namespace) -> int:
+def _report(options: argparse.Namespace) -> None:
     from constellation.validation.campaign import load_campaign
     from constellation.validation.report import (
         Report,
-        broken_limits,
         calibrations,
         markdown,
         outcomes,
@@ -52,7 +51,16 @@ def _report(options: argparse.Namespace) -> int:
     report = Report(campaign.seed, found, calibrations(campaign, blocks), options.command)
     write_report(report, options.output)
     say(markdown(report))
-    broken = broken_limits(found)
+
+
+def _describe_limits(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--json", type=Path, required=True, help="a report, validation.json")
+
+
+def _limits(options: argparse.Namespace) -> int:
+    import json
+
+    broken = json.loads(options.json.read_text())["broken_limits"]
     say("\n".join(broken) if broken else "All limits are kept.")
     return 1 if broken else 0
 
@@ -63,5 +71,8 @@ COMMANDS = {
     ),
     "validation-report": Command(
         _describe_report, _report, "report the biases that a validation campaign measured"
+    ),
+    "validation-limits": Command(
+        _describe_limits, _limits, "say which limits a validation report breaks; 1 if any"
     ),
 }

@@ -77,6 +77,11 @@ class DetectorConfig(Settings):
     saturation_adu: PositiveFloat = 65535.0
     sky_adu: PositiveFloat = Field(46.0, description="mean sky of an exposure, per pixel")
     sky_gradient: Fraction = Field(0.04, description="change of the sky over a quadrant")
+    noise: Literal["poisson", "gaussian"] = Field(
+        "poisson",
+        description="gaussian: of the same variance, and of the same sign in each pixel in surveys "
+        "that differ in their galaxies' shapes alone",
+    )
     cosmic_rays_per_megapixel: NonNegativeFloat = 900.0
     hot_pixels_per_megapixel: NonNegativeFloat = 20.0
     bad_columns_per_quadrant: NonNegativeInt = 3
@@ -119,6 +124,7 @@ class PopulationConfig(Settings):
     hlr_max_arcsec: PositiveFloat = 1.5
     ellipticity_sigma: NonNegativeFloat = Field(0.25, description="per component, intrinsic")
     ellipticity_max: Annotated[float, Field(gt=0, lt=1)] = 0.8
+    turned: bool = Field(False, description="every galaxy turned by 90 degrees before the shear")
     close_pair_fraction: Fraction = Field(
         0.06, description="galaxies given a neighbour on top of chance blends"
     )

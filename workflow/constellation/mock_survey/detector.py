@@ -44,7 +44,11 @@ def observe(config: MockSurveyConfig, frame: QuadrantFrame, scene: Scene) -> Fra
     light = scene.galaxies_adu + scene.stars_adu
     electrons = (bkg + light).astype(np.float64) * detector.gain
     rms = (np.sqrt(electrons + detector.read_noise_e**2) / detector.gain).astype(np.float32)
-    counts = rng.poisson(electrons).astype(np.float32)
+    if detector.noise == "poisson":
+        counts = rng.poisson(electrons).astype(np.float32)
+    else:
+        unit = rng.standard_normal(frame.shape, dtype=np.float32)
+        counts = (electrons + np.sqrt(electrons) * unit).astype(np.float32)
     counts += detector.read_noise_e * rng.standard_normal(frame.shape, dtype=np.float32)
     sci = counts / np.float32(detector.gain)
 

@@ -120,4 +120,5 @@ def _ellipticities(
         return np.zeros(n), np.zeros(n)
     largest = -np.expm1(-0.5 * (settings.ellipticity_max / settings.ellipticity_sigma) ** 2)
     size = settings.ellipticity_sigma * np.sqrt(-2 * np.log1p(-uniform * largest))
+    size = -size if settings.turned else size
     return size * np.cos(angle), size * np.sin(angle)

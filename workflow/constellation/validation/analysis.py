@@ -1,10 +1,11 @@
-"""From shears that were inferred to biases: g_found = (1 + m) g_true + x g_other + c.
+"""From shears that were inferred to biases: g_found = (1 + m) g + x g_other + c, by component.
 
-A block's images have opposite shears, those of even blocks (g, g) and (-g, -g), of odd ones (g, -g)
-and (-g, g). So with D_j half the difference and M_j the mean of the two, m_j is the mean of
-D_j / g_j - 1 over blocks, c_j that of M_j, and the cross response x_j that of D_j / g_other - ...
-over both kinds of blocks, none of which depends on another. Errors come from a bootstrap over the
-units of galaxies (`influence`), or over blocks where a method has no influences.
+A block's images have opposite shears, (g, g) and (-g, -g) in even, (g, -g) and (-g, g) in odd
+blocks. By least squares over a block, 1 + m_j is the slope of component j as it was found with the
+true one, and c_j the mean of what was found. The slope holds the cross response x_j as well, which
+has the other sign in odd blocks: it cancels in the mean of as many even as odd blocks, and half the
+difference of the two kinds is x_j. Errors come from a bootstrap over the units of galaxies
+(`influence`), or over blocks where a method has no influences.
 """
 
 from __future__ import annotations
@@ -116,15 +117,12 @@ def psf_leakage(measured: Measured, other: Measured, psf_change: tuple[float, fl
     """alpha with its error (2,): by how much c follows the PSF's ellipticity."""
     difference = measured.minus(other)
     change = np.array(psf_change)
-    along = change / (change**2).sum()
-    alpha = float(difference.mean[2:] @ along)
-    moves = {
-        b: np.hstack([moved[:, 2:] @ along[:, None]] * 4) for b, moved in difference.moves.items()
-    }
-    one = Measured(
+    along = np.zeros((4, 4))  # of c1 and c2, what follows the change, in place of all four numbers
+    along[2:] = (change / (change**2).sum())[:, None]
+    followed = Measured(
         measured.method,
         difference.block,
-        np.repeat((difference.values[:, 2:] @ along)[:, None], 4, axis=1),
-        moves,
+        difference.values @ along,
+        {block: moved @ along for block, moved in difference.moves.items()},
     )
-    return np.array([alpha, one.errors()[0]])
+    return np.array([followed.mean[0], followed.errors()[0]])

@@ -16,7 +16,7 @@ from pydantic import (
 )
 
 from constellation.mock_survey.config import Settings
-from constellation.validation.drawing.settings import SceneSettings
+from constellation.validation.drawing.settings import FieldSettings, SceneSettings
 from shine.errors import ConfigurationError, explain, list_problems
 from shine.yaml_files import read_yaml
 
@@ -44,6 +44,7 @@ class Case(Settings):
         description="independent sets of galaxies, each seen under opposite shears"
     )
     scene: SceneSettings = SceneSettings()
+    field: FieldSettings | None = Field(None, description="full scenes, instead of `scene`")
     methods: Annotated[tuple[Method, ...], Field(min_length=1)] = ("marginal",)
     shine: dict[str, Any] = Field(
         {}, description="settings of shine that differ from the campaign's, section by section"

@@ -18,10 +18,13 @@ from constellation.mock_survey.fits_files import (
     write_table,
 )
 from constellation.mock_survey.mer_table import tile_tables
+from constellation.mock_survey.population import draw_population
+from constellation.mock_survey.write import write_survey
+from constellation.validation.drawing.field import FieldScene
 from constellation.validation.drawing.scene import TILE, GridScene
 from shine.manifest import Manifest, QuadrantFiles, SkyBounds, write_manifest
 
-MARGIN_DEG = 0.02
+BOUNDS_DEG = 0.25  # for people: sources are named one by one
 
 
 def write_catalogue(scene: GridScene, path: Path) -> np.ndarray:
@@ -59,17 +62,15 @@ def write_image(scene: GridScene, image: Frame, folder: Path) -> QuadrantFiles:
     )
 
 
-def write_scene_manifest(
-    scene: GridScene, quadrants: list[QuadrantFiles], catalogue: tuple[Path, np.ndarray], path: Path
+def write_block_manifest(
+    quadrants: list[QuadrantFiles], catalogue: tuple[Path, np.ndarray, np.ndarray], path: Path
 ) -> None:
-    """Write the manifest of all galaxies of a catalogue and its ids."""
-    where, ids = catalogue
-    ra, dec = scene.sources.ra, scene.sources.dec
+    """Write the manifest of all sources of a catalogue (path, ids, which are core)."""
+    where, ids, core = catalogue
     bounds = {
-        "ra": (ra.min() - MARGIN_DEG, ra.max() + MARGIN_DEG),
-        "dec": (dec.min() - MARGIN_DEG, dec.max() + MARGIN_DEG),
+        "ra": (TILE.ra - BOUNDS_DEG, TILE.ra + BOUNDS_DEG),
+        "dec": (TILE.dec - BOUNDS_DEG, TILE.dec + BOUNDS_DEG),
     }
-    everything = [int(i) for i in ids]
     manifest = Manifest(
         tile_id=TILE.tile_index,
         sub_tile_row=0,
@@ -82,7 +83,35 @@ def write_scene_manifest(
         ),
         quadrants=quadrants,
         source_catalog=str(where),
-        source_ids=everything,
-        core_source_ids=everything,
+        source_ids=[int(i) for i in ids],
+        core_source_ids=[int(i) for i in ids[core]],
     )
     write_manifest(manifest, path)
+
+
+def write_field_catalogue(field: FieldScene, path: Path) -> tuple[np.ndarray, np.ndarray]:
+    """Write the catalogue of a field without shear; ids (n,), and which are core (n,)."""
+    sources = draw_population(field.reference)
+    columns, _, _ = build_catalogue(field.reference, sources, field.frames)
+    write_table(tile_tables(field.reference, columns)[TILE.tile_index], path)
+    core = field.in_core(columns["RIGHT_ASCENSION"], columns["DECLINATION"])
+    return columns["OBJECT_ID"], core
+
+
+def write_field(
+    field: FieldScene, member: tuple[tuple[float, float], bool], folder: Path
+) -> list[QuadrantFiles]:
+    """Write the survey of one member (shear, whether turned) of a block."""
+    survey = field.survey(*member)
+    files = write_survey(survey, folder, workers=1)
+    return [
+        QuadrantFiles(
+            sci_path=str(files.frames[frame.exposure]),
+            rms_path=str(files.frames[frame.exposure]),
+            flg_path=str(files.frames[frame.exposure]),
+            bkg_path=str(files.backgrounds[frame.exposure]),
+            psf_path=str(files.psfs[frame.exposure]),
+            quadrant=frame.name,
+        )
+        for frame in field.frames
+    ]

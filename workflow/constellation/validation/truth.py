@@ -13,9 +13,8 @@ from constellation.mock_survey.population import Sources
 
 @dataclass(frozen=True)
 class Truth:
-    """What an image shows."""
+    """The galaxies of a block's images."""
 
-    shear: tuple[float, float]
     ids: np.ndarray  # (n,)
     galaxies: Sources  # in the same order
     unit: int  # so many of them, one after the other, are one galaxy

@@ -77,3 +77,16 @@ class SceneSettings(Settings):
     def side_px(self) -> int:
         """Width and height of the image."""
         return self.cells * self.spacing_px + 2 * self.margin_px
+
+
+class FieldSettings(Settings):
+    """Full scenes of the mock survey: blends, stars, faint galaxies, cosmic rays, four dithers."""
+
+    width_arcmin: PositiveFloat = Field(3.0, description="of the field, which one quadrant covers")
+    core_margin_arcsec: PositiveFloat = Field(
+        12.0, description="from the field's edge to the galaxies that carry shear"
+    )
+    rolls_deg: tuple[float, ...] = Field((2.0, 95.0, 183.0, 272.0), description="of the exposures")
+    dithers_arcsec: tuple[float, ...] = Field((0.0, 7.0, -5.0, 3.0), description="north and west")
+    population: dict[str, float] = Field({}, description="as the mock survey's section population")
+    shear: Annotated[float, Field(gt=0, lt=0.2)] = 0.02
