@@ -1,15 +1,10 @@
 """What the benchmark merges are results that are taken for such; not how fast."""
 
-from pathlib import Path
-
 from constellation.catalogue.published import PublishedCatalogue
 from tests.benchmarks import assembly
 
-ROOT = Path(__file__).parents[2]
 
-
-def test_smoke_run_merges_what_was_made(tmp_path, monkeypatch):
-    monkeypatch.syspath_prepend(ROOT)  # for the processes that are started
+def test_smoke_run_merges_what_was_made(tmp_path):
     size = assembly.Size(n_tiles=2, n_sources=12, n_samples=5)
     costs = list(assembly.measure(tmp_path / "run", size))
     assert [cost.what for cost in costs] == ["all", "one changed", "none changed"]

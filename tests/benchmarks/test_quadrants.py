@@ -1,14 +1,9 @@
 """The benchmark of the quadrant index runs, small; how fast, a busy machine cannot say."""
 
-from pathlib import Path
-
 from tests.benchmarks import manifests, quadrants
 
-ROOT = Path(__file__).parents[2]
 
-
-def test_everything_is_measured(tmp_path, monkeypatch):
-    monkeypatch.syspath_prepend(ROOT)  # for the processes that are started
+def test_everything_is_measured(tmp_path):
     found = quadrants.measure(20, 12, 300, tmp_path)
     assert found["build"]["quadrants"] == 20 * 4 * 144
     assert found["build"]["file_mb"] > 0 and found["build"]["write_s"] > 0

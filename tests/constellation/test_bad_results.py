@@ -11,6 +11,7 @@ from pyarrow import parquet
 from constellation.plan import SubTile
 from shine.errors import InputError
 from shine.euclid.catalog import Kind
+from shine.result_schema import SCHEMA_VERSION
 
 from .fake_results import Result
 from .fake_run import FakeRun
@@ -63,7 +64,10 @@ def test_a_truncated_file(run, suffix, share):
 def test_an_older_schema(run, suffix):
     path = run.subtiles(11) / f"{SECOND.stem}{suffix}"
     rewrite(path, schema_version="3")
-    refused(run, rf"{path}: found schema version 3, expected version 4\. Run this sub-tile again")
+    wanted = rf"{path}: found schema version 3, expected version {SCHEMA_VERSION}\. Run this"
+        rf"{path}: found schema version 3, expected version {SCHEMA_VERSION}\. Run this sub-tile"
+    )
+    refused(run, wanted)
 
 
 def test_a_second_file_of_a_sub_tile(run):
