@@ -7,7 +7,7 @@ import pytest
 from shine.evidence import Evidence
 from shine.population import ShapePrior, ShapeSamples, infer_shear, log_population
 from shine.prior_utils import unlens
-from tests.shine.simulated_shapes import NOISE, SHEAR, SIGMA, measured, samples_of
+from tests.shine.simulated_shapes import NOISE, SHEAR, SIGMA, intrinsic, lens, measured, samples_of
 
 FIXED = ShapePrior(ellipticity_sigma=SIGMA, infer_sigma=False)
 
