@@ -10,7 +10,8 @@ from dataclasses import dataclass, field
 import pytest
 from playwright.sync_api import Browser, Page
 
-from tests.servers.chromium import Unavailable, chromium
+from tests.servers.chromium import chromium
+from tests.servers.debian import Unavailable
 from tests.workflow.conftest import build_once, shared
 
 __all__ = ["PHONE", "Visit", "browser", "build_once", "shared"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -63,6 +64,21 @@ def makers(lakehouse: Lakehouse, at: Any = None) -> dict[int, int]:
     rows = zip(*(shear[name].to_pylist() for name in shear.column_names), strict=True)
     assert sorted(rows) == sorted((tile, col, by) for tile, by in found.items() for col in (0, 1))
     return {tile: int(maker) for tile, maker in found.items()}
+
+
+def publish_side_by_side(folder: Path, iceberg: Mapping[str, Any]) -> None:
+    """Let two processes publish at once, round by round."""
+    context = multiprocessing.get_context("spawn")
+    barrier = context.Barrier(2)
+    processes = [
+        context.Process(target=work, args=(barrier, folder / str(number), iceberg, number))
+        for number in (1, 2)
+    ]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join()
+        assert process.exitcode == 0
 
 
 def work(barrier: Any, results: Path, iceberg: Mapping[str, Any], number: int) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import multiprocessing
 
 import pytest
 from pyiceberg.exceptions import CommitStateUnknownException
@@ -13,7 +12,15 @@ from constellation.lakehouse.publication import Publication, publish
 from constellation.lakehouse.tables import Lakehouse
 from shine.errors import InputError
 
-from .lake import N_SOURCES, ROUNDS, assemble, configuration, makers, publish_tiles, work
+from .lake import (
+    N_SOURCES,
+    ROUNDS,
+    assemble,
+    configuration,
+    makers,
+    publish_side_by_side,
+    publish_tiles,
+)
 
 THEIRS = ({1: 6}, {2: 6}, {1: 6, 3: 6})
 
@@ -47,17 +54,7 @@ def used(lakehouse) -> set[str]:
 
 
 def test_concurrent_processes_lose_nothing(tmp_path, iceberg):
-    context = multiprocessing.get_context("spawn")
-    barrier = context.Barrier(2)
-    processes = [
-        context.Process(target=work, args=(barrier, tmp_path / str(number), iceberg, number))
-        for number in (1, 2)
-    ]
-    for process in processes:
-        process.start()
-    for process in processes:
-        process.join()
-        assert process.exitcode == 0
+    publish_side_by_side(tmp_path, iceberg)
     lakehouse = Lakehouse.of(configuration(tmp_path, iceberg))
     found = makers(lakehouse)
     assert found.pop(7) in (10 * (ROUNDS - 1) + 1, 10 * (ROUNDS - 1) + 2)

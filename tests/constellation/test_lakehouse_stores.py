@@ -5,7 +5,6 @@ Credentials come from the environment alone.
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 
 import pytest
@@ -17,7 +16,7 @@ from constellation.lakehouse.tables import Lakehouse
 from tests.servers.s3 import REGION
 from tests.servers.seaweed import iceberg_server
 
-from .lake import ROUNDS, assemble, configuration, makers, publish_tiles, work
+from .lake import ROUNDS, assemble, configuration, makers, publish_side_by_side, publish_tiles
 from .test_lakehouse_releases import now
 
 
@@ -98,17 +97,7 @@ def test_concurrent_publishers_of_a_rest_catalogue_lose_nothing(tmp_path, in_res
     lakehouse = Lakehouse.of(configuration(tmp_path, iceberg))
     # this server lets two create a table at once, and keeps the second: so it is there before
     publish_tiles(tmp_path, lakehouse, {9: 9})
-    context = multiprocessing.get_context("spawn")
-    barrier = context.Barrier(2)
-    processes = [
-        context.Process(target=work, args=(barrier, tmp_path / str(number), iceberg, number))
-        for number in (1, 2)
-    ]
-    for process in processes:
-        process.start()
-    for process in processes:
-        process.join()
-        assert process.exitcode == 0
+    publish_side_by_side(tmp_path, iceberg)
     found = makers(lakehouse)
     assert found.pop(9) == 9
     assert found.pop(7) in (10 * (ROUNDS - 1) + 1, 10 * (ROUNDS - 1) + 2)

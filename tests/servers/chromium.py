@@ -3,12 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import functools
 import os
-import shutil
-import subprocess
-import tempfile
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -17,18 +13,15 @@ from pathlib import Path
 
 from playwright.sync_api import Browser, sync_playwright
 
-PROGRAM, PACKAGE = Path("/usr/bin/chromium"), "chromium"
-INSTALL_LOCK = Path(tempfile.gettempdir()) / "chromium-of-the-tests.lock"
+from .debian import require
 
-
-class Unavailable(Exception):
-    """This machine cannot run Chromium, and why."""
+PROGRAM = Path("/usr/bin/chromium")
 
 
 @contextlib.contextmanager
 def chromium() -> Iterator[Browser]:
     """The browser; raises `Unavailable` where there cannot be one."""
-    require_program()
+    require((PROGRAM.name,), (PROGRAM.name,), str(PROGRAM.parent))
     # its sandbox refuses root, and the pages are the tests' own
     arguments = ["--no-sandbox"] if os.geteuid() == 0 else []
     with sync_playwright() as playwright:
@@ -37,32 +30,6 @@ def chromium() -> Iterator[Browser]:
             yield browser
         finally:
             browser.close()
-
-
-def require_program() -> None:
-    """Make sure that Chromium is installed; one worker installs it, the others wait."""
-    with INSTALL_LOCK.open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if PROGRAM.exists():
-            return
-        if not (Path("/etc/debian_version").exists() and shutil.which("apt-get")):
-            raise Unavailable(f"{PROGRAM} not found: install Chromium")
-        if os.geteuid() != 0:
-            raise Unavailable(f"{PROGRAM} not found, and to install it needs root")
-        for arguments in (["update"], ["install", "--yes", "--no-install-recommends", PACKAGE]):
-            done = subprocess.run(
-                ["apt-get", "--quiet", *arguments],
-                env=os.environ | {"DEBIAN_FRONTEND": "noninteractive"},
-                stdin=subprocess.DEVNULL,
-                capture_output=True,
-                text=True,
-                check=False,
-            )
-            if done.returncode != 0:
-                raise Unavailable(
-                    f"apt-get {arguments[0]} failed; install {PACKAGE} by hand:\n"
-                    f"{done.stdout[-2000:]}{done.stderr[-2000:]}"
-                )
 
 
 @dataclass(frozen=True)

@@ -21,6 +21,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from .debian import Unavailable, require
+
 PACKAGES = ("slurm-wlm", "munge")
 PROGRAMS = ("slurmctld", "slurmd", "munged")
 ETC = Path("/etc/slurm")  # where Debian's SLURM looks: jobs do not see SLURM_CONF
@@ -31,10 +33,6 @@ CPUS, MEMORY_MB, GPUS = 8, 200_000, 4
 START_S, STOP_S, OTHERS_S = 60, 20, 1800
 PARTITIONS = ("gpu", "other")
 FEATURE = "a100"
-
-
-class Unavailable(Exception):
-    """This machine cannot run a SLURM of the tests, and why."""
 
 
 @dataclass(frozen=True)
@@ -118,38 +116,7 @@ def require_programs() -> None:
     for path in (ETC / "slurm.conf", ETC / "gres.conf"):
         if path.exists() and not path.read_text().startswith(MARKER):
             raise Unavailable(f"{path} is not from these tests: this machine has a SLURM already")
-    missing = [name for name in PROGRAMS if shutil.which(name, path=SEARCHED) is None]
-    if missing and not (Path("/etc/debian_version").exists() and shutil.which("apt-get")):
-        raise Unavailable(f"{', '.join(missing)} not found: install SLURM and munge")
-    if missing:
-        install()
-
-
-def install() -> None:
-    """Install Debian's packages, without starting their services."""
-    policy = Path("/usr/sbin/policy-rc.d")
-    ours = not policy.exists()
-    if ours:
-        policy.write_text("#!/bin/sh\nexit 101\n")
-        policy.chmod(0o755)
-    try:
-        for arguments in (["update"], ["install", "--yes", "--no-install-recommends", *PACKAGES]):
-            done = subprocess.run(
-                ["apt-get", "--quiet", *arguments],
-                env=os.environ | {"DEBIAN_FRONTEND": "noninteractive"},
-                stdin=subprocess.DEVNULL,
-                capture_output=True,
-                text=True,
-                check=False,
-            )
-            if done.returncode != 0:
-                raise Unavailable(
-                    f"apt-get {arguments[0]} failed; install {' and '.join(PACKAGES)} by hand:\n"
-                    f"{done.stdout[-2000:]}{done.stderr[-2000:]}"
-                )
-    finally:
-        if ours:
-            policy.unlink()
+    require(PROGRAMS, PACKAGES, SEARCHED)
 
 
 def start_guardian(folder: Path) -> None:

@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.servers.slurm import Slurm, Unavailable, shared_slurm
+from tests.servers.debian import Unavailable
+from tests.servers.slurm import Slurm, shared_slurm
 
 from .project import ROOT, Project
 from .repository import STAGES, Repository
