@@ -120,12 +120,12 @@ class Run:
         """The survey's files: those that the mock survey will write, or those in the folder.
 
         Those that a run looks at: for a shard none of the exposures, of which it is given the
-        index, and none at all for the merge.
+        index, and for the merge none that would have to be listed.
         """
         data = self.config.data
-        if isinstance(data.survey, str) or self.merges_only:
-            return SurveyFiles([], {}, data.truth)
         if data.mock_survey is None:
+            if isinstance(data.survey, str) or self.merges_only:
+                return SurveyFiles([], {}, data.truth)
             return SurveyFiles(
                 list_exposure_files(data.survey) if self.is_whole else [],
                 self._by_tile(list_tile_files(data.survey, self._mer_products)),
