@@ -19,7 +19,12 @@ from astropy.io import fits
 from .project import CONFIG, EAST, MOCK, ROOT, SUBTILES, TILES, TIMEOUT_S, WEST, Project
 
 STAGES = ("survey", "manifests", "subtiles", "catalogue")
-MEASURED = {"results/runs", "results/benchmarks", "results/measurements.parquet"}
+MEASURED = {
+    "results/runs",
+    "results/benchmarks",
+    "results/measurements.parquet",
+    "results/report",  # tells of them
+}
 
 
 @dataclass(frozen=True)
