@@ -25,7 +25,12 @@ rule report:
     params:
         code=lambda wildcards: code_of("constellation.report.page"),
         assets=assets_digest(),
-        settings=json.dumps(config),
+        # where the survey is read from, and what jobs ask for, makes no other page
+        settings=RUN.config.model_dump_json(
+            exclude={"data": {"s3"}, "compute": True, "iceberg": True},
+            exclude_none=True,
+            exclude_unset=True,
+        ),
         # in a store, the copies that Snakemake has fetched
         results=lambda wildcards, input: Path(input.measurements).parent,
         # it speaks of the demo as it is configured

@@ -16,7 +16,7 @@ from shine.results import read_shear
 
 from .subtile import Sky, SubTile, draw_frame, wcs_header
 
-PATIENCE_S = 100
+PATIENCE_S = 300
 
 
 @pytest.fixture(scope="module")
