@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from playwright.sync_api import expect
 
 from constellation.cli import main
 from tests.constellation.fake_campaign import FakeCampaign
@@ -49,7 +50,7 @@ def test_it_loads_little_and_grows_only_by_what_is_open(browser, results):
 
         page.locator("#t-1507 > summary").press("Enter")
         rows = page.locator("#t-1507 tbody tr")
-        assert rows.count() == 16
+        expect(rows).to_have_count(16)
         thumbnails = page.locator("#t-1507 a.panel img")
         thumbnails.last.scroll_into_view_if_needed()
         page.wait_for_function(
