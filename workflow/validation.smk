@@ -43,9 +43,14 @@ wildcard_constraints:
 def meaning(wildcards):
     """What a block's result depends on, but for its number."""
     case = CASES.case(wildcards.case)
-    images = case.model_dump(mode="json", exclude={"name", "shows", "blocks", "level"})
-    known = [CASES.seed, images, CASES.settings(case)]
+    known = [CASES.seed, case.images(), CASES.settings(case)]
     return hashlib.sha256(json.dumps(known, sort_keys=True).encode()).hexdigest()
+
+
+def drawing(wildcards):
+    """The code that draws a block's images and asks about them."""
+    kind = "grids" if CASES.case(wildcards.case).field is None else "fields"
+    return code_of(f"constellation.validation.{kind}")
 
 
 # apart from the report, which Snakemake would remove with a job that failed
@@ -103,7 +108,7 @@ rule block:
     params:
         meaning=meaning,
         code=code_digest(),
-        drawing=code_of("constellation.validation.runner"),
+        drawing=drawing,
         campaign=CAMPAIGN,
         jax_cache=RESULTS / "jax_cache",
     message:

@@ -16,6 +16,7 @@ from constellation.mock_survey.population import draw_population
 from constellation.mock_survey.scene import Scene
 from constellation.mock_survey.sky import deproject
 from constellation.validation.analysis import cross_response, measure, psf_leakage
+from constellation.validation.asking import settings_of, shears
 from constellation.validation.campaign import Campaign, Case, Limits, load_campaign
 from constellation.validation.coverage import covered, rank_counts
 from constellation.validation.drawing.field import FieldScene
@@ -24,7 +25,6 @@ from constellation.validation.drawing.settings import FieldSettings, SceneSettin
 from constellation.validation.influence import influences
 from constellation.validation.records import Answer, Block
 from constellation.validation.report import Outcome, broken_limits
-from constellation.validation.runner import _settings, shears
 from shine.errors import ConfigurationError
 from shine.population import ShapePrior, ShapeSamples, infer_shear
 from shine.result_schema import LOG_WEIGHT_STEPS, SHAPE_STEPS
@@ -95,6 +95,8 @@ def source_table(samples: ShapeSamples) -> pa.Table:
     return pa.table(
         {
             "OBJECT_ID": np.arange(n),
+            "BLEND": np.arange(n),
+            **dict.fromkeys(("TILE_ID", "SUBTILE_ROW", "SUBTILE_COL"), np.zeros(n, int)),
             "SHAPE_SAMPLES": pa.array(list(np.rint(pairs * SHAPE_STEPS).astype(np.int16))),
             "SAMPLE_LOG_WEIGHT": pa.array(
                 list(np.rint(samples.log_weight * LOG_WEIGHT_STEPS).astype(np.int16))
@@ -341,7 +343,7 @@ def test_scenes_for_coverage_are_independent():
 def test_blocks_have_random_samples_of_their_own():
     """With the same in all of them, their Monte Carlo errors would not average out."""
     campaign = load_campaign(ROOT / "config" / "validation_smoke.yaml")
-    settings = [_settings(campaign, campaign.cases[0], ("marginal", block)) for block in (0, 1)]
+    settings = [settings_of(campaign, campaign.cases[0], ("marginal", block)) for block in (0, 1)]
     assert settings[0]["inference"]["seed"] != settings[1]["inference"]["seed"]
     assert settings[1]["inference"]["method"] == "marginal"
 

@@ -40,12 +40,18 @@ LOGGER = logging.getLogger(__name__)
 KINDS = ("det", "bkg", "psf")
 
 
-def write_survey(config: MockSurveyConfig, output_dir: str | Path, workers: int = 2) -> SurveyFiles:
+def write_survey(
+    config: MockSurveyConfig,
+    output_dir: str | Path,
+    workers: int = 2,
+    sources: Sources | None = None,
+) -> SurveyFiles:
     """Write the survey's files into `output_dir`, each complete or not at all.
 
-    Files of an earlier run are replaced. The bytes depend on the settings alone, not on `workers`
-    (processes). Raises `MockSurveyError` if an exposure would see nothing or if the folder holds
-    other survey files, which readers would take for part of this survey.
+    Files of an earlier run are replaced. The bytes depend on the settings alone (and on `sources`
+    where they are given: those that the settings draw, with some of their columns changed), not on
+    `workers` (processes). Raises `MockSurveyError` if an exposure would see nothing or if the
+    folder holds other survey files, which readers would take for part of this survey.
     """
     root = Path(output_dir)
     frames = overlapping_frames(config)
@@ -59,7 +65,8 @@ def write_survey(config: MockSurveyConfig, output_dir: str | Path, workers: int 
     _refuse_foreign_files(files, root)
     for path in files.all_paths():
         path.parent.mkdir(parents=True, exist_ok=True)
-    sources = draw_population(config)
+    if sources is None:
+        sources = draw_population(config)
     LOGGER.info("%d sources, %d quadrants", len(sources), len(frames))
     with tempfile.TemporaryDirectory(prefix=".mock-survey-", dir=root) as scratch:
         _write_exposures(config, (frames, sources), files, (Path(scratch), workers))

@@ -22,6 +22,7 @@ from shine.yaml_files import read_yaml
 
 Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")]
 Method = Literal["marginal", "map", "vi", "nuts"]
+Peer = Literal["anacal", "lensmc"]
 
 
 class Limits(Settings):
@@ -49,15 +50,22 @@ class Case(Settings):
     shine: dict[str, Any] = Field(
         {}, description="settings of shine that differ from the campaign's, section by section"
     )
-    coverage: bool = Field(
-        False,
-        description="a block is one image of a shear of its own, between -shear and shear, whose "
-        "galaxies follow the very priors that shine is told; for the coverage of its intervals",
+    coverage: PositiveInt | None = Field(
+        None,
+        description="so many images in a block, each of a shear of its own between -shear and "
+        "shear, whose galaxies follow the very priors that shine is told; for the coverage of its "
+        "intervals",
     )
     limits: dict[str, Limits] = Field({}, description="by method, as the report names them")
     compared_with: Name | None = Field(
         None, description="a case of the same galaxies and noise, from which this one differs"
     )
+    peers: tuple[Peer, ...] = Field((), description="other codes that get the same images")
+    peer_blocks: PositiveInt = Field(1, description="of how many of the blocks, the first ones")
+
+    def images(self) -> dict[str, Any]:
+        """What a block's images depend on, but for its number and the campaign's seed."""
+        return self.model_dump(mode="json", include={"scene", "field", "methods", "coverage"})
 
 
 class Campaign(Settings):

@@ -16,10 +16,10 @@ from scipy.special import logsumexp
 from scipy.stats import chisquare, norm
 
 from constellation.validation.drawing.scene import GridScene
-from constellation.validation.influence import read_samples
 from constellation.validation.records import Answer, Block
 from constellation.validation.truth import Truth
 from shine.population import log_population
+from shine.reinference import shape_samples
 
 LEVELS = {"68": 1.0, "95": 2.0}  # of Gaussian errors
 BINS = 10
@@ -59,9 +59,10 @@ def posterior_ranks(sources: pa.Table, truth: Truth, answer: Answer) -> dict[str
     """Ranks (n,) of the truth in each galaxy's posterior, given the shear that was found."""
     table = sources.filter(pa.compute.is_valid(sources["SAMPLE_LOG_WEIGHT"]))
     true = truth.galaxies[truth.rows(table["OBJECT_ID"].to_numpy())]
-    shape, log_weight = read_samples(table)
+    samples = shape_samples(table)
     sigma = float(truth.ellipticity_sigma)
-    log_w = log_weight + log_population(shape, complex(*answer.shear), sigma)
+    shape = samples.shape
+    log_w = samples.log_weight + log_population(shape, complex(*answer.shear), sigma)
     weight = np.exp(log_w - logsumexp(log_w, axis=1, keepdims=True))
     g, e = complex(*answer.true_shear), true.e1 + 1j * true.e2
     lensed = (e + g) / (1.0 + np.conj(g) * e)

@@ -18,6 +18,8 @@ REQUIRED_M, REQUIRED_C = 2e-3, 1e-4
 COLOURS = {  # Okabe-Ito
     "marginal": "#0072B2",
     "marginal_inferred": "#56B4E9",
+    "marginal_alone": "#F0E442",
+    "marginal_blended": "#E69F00",
     "map": "#D55E00",
     "vi": "#009E73",
     "nuts": "#CC79A7",

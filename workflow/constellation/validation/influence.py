@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from scipy.special import logsumexp
 
 from shine.population import ShapePrior, log_population
-from shine.result_schema import LOG_WEIGHT_STEPS, SHAPE_STEPS
+from shine.reinference import shape_samples
 
 Floats = NDArray[np.float64]
 
@@ -38,12 +38,14 @@ def influences(sources: pa.Table, shear: Floats, prior: ShapePrior) -> Influence
     too. No galaxies of one blend may be among them.
     """
     table = sources.filter(pa.compute.is_valid(sources["SAMPLE_LOG_WEIGHT"]))
-    shapes, log_weight = read_samples(table)
+    samples = shape_samples(table)
     free = 3 if prior.infer_sigma else 2
     here = np.array([*shear, np.log(prior.ellipticity_sigma)])
 
     def evidence(x: Floats) -> Floats:
-        log_w = log_weight + log_population(shapes, complex(x[0], x[1]), np.exp(x[2]))
+        log_w = samples.log_weight + log_population(
+            samples.shape, complex(x[0], x[1]), np.exp(x[2])
+        )
         log_total = logsumexp(log_w, axis=1)
         unevenness = np.exp(logsumexp(2.0 * log_w, axis=1) - 2.0 * log_total)
         return log_total + 0.5 * unevenness
@@ -60,16 +62,3 @@ def influences(sources: pa.Table, shear: Floats, prior: ShapePrior) -> Influence
             hessian[i, j] = hessian[j, i] = both.sum() / (STEP[i] * STEP[j])
     moved = np.linalg.solve(-hessian, score)
     return Influences(table["OBJECT_ID"].to_numpy(), moved[:2].T)
-
-
-def read_samples(table: pa.Table) -> tuple[NDArray[np.complex128], Floats]:
-    """Observed shapes and log weights (n, K), weights of -inf where padded."""
-    weights = table["SAMPLE_LOG_WEIGHT"].combine_chunks()
-    count = np.diff(np.asarray(weights.offsets))
-    pairs = np.asarray(table["SHAPE_SAMPLES"].combine_chunks().flatten()).reshape(-1, 2)
-    real = np.arange(count.max()) < count[:, None]
-    shapes = np.zeros(real.shape, complex)
-    shapes[real] = (pairs[:, 0] + 1j * pairs[:, 1]) / SHAPE_STEPS
-    log_weight = np.full(real.shape, -np.inf)
-    log_weight[real] = np.asarray(weights.flatten()) / LOG_WEIGHT_STEPS
-    return shapes, log_weight

@@ -23,10 +23,20 @@ from shine.atomic import write_atomically
 from shine.errors import InputError, explain
 from shine.provenance import git_commit
 
-METHODS = ("marginal", "marginal_inferred", "map", "vi", "nuts")
+METHODS = (
+    "marginal",
+    "marginal_inferred",
+    "marginal_alone",
+    "marginal_blended",
+    "map",
+    "vi",
+    "nuts",
+)
 METHOD_NAMES = {
     "marginal": "marginal, dispersion given",
     "marginal_inferred": "marginal, dispersion inferred",
+    "marginal_alone": "marginal, galaxies fitted alone",
+    "marginal_blended": "marginal, galaxies fitted with neighbours",
 }
 LEVELS = {
     0: "noiseless single galaxies",
@@ -125,7 +135,8 @@ def calibrations(campaign: Campaign, blocks: dict[str, list[Block]]) -> list[Cal
         own = blocks[case.name]
         names = {answer.method for block in own for answer in block.answers}
         by_method = {name: covered(own, name) for name in METHODS if name in names}
-        found.append(Calibration(case, len(own), by_method, rank_counts(own)))
+        n_scenes = sum(answer.method == "marginal" for block in own for answer in block.answers)
+        found.append(Calibration(case, n_scenes, by_method, rank_counts(own)))
     return found
 
 

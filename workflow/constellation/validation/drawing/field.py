@@ -6,14 +6,16 @@ degrees; positions, stars, noise, sky and defects are the same in all.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
 
+from constellation.mock_survey.catalogue import build_catalogue
 from constellation.mock_survey.config import Area, Exposure, MockSurveyConfig
 from constellation.mock_survey.focal_plane import QuadrantFrame, overlapping_frames, quadrant_frames
 from constellation.mock_survey.lensing_config import ConstantShear
+from constellation.mock_survey.population import Sources, draw_population
 from constellation.mock_survey.sky import project
 
 from .scene import LARGEST_ELLIPTICITY, QUADRANT, TILE
@@ -41,6 +43,32 @@ class FieldScene:
     def frames(self) -> list[QuadrantFrame]:
         """One quadrant of each exposure."""
         return overlapping_frames(self.reference)
+
+    @cached_property
+    def listable(self) -> Sources:
+        """The sources that the catalogue is made of: unsheared, without light where stars are dark.
+
+        Sources without light keep their places, so that all others keep their random numbers.
+        """
+        sources = draw_population(self.reference)
+        return self._darkened(sources, sources.is_star & ("stars" in self.settings.dark))
+
+    def shining(self, survey: MockSurveyConfig) -> Sources:
+        """The sources of one member's survey, as they are drawn."""
+        dark = self.listable.flux_ujy == 0.0
+        if {"faint", "hidden"} & {*self.settings.dark}:
+            _, _, listed = build_catalogue(self.reference, self.listable, self.frames)
+            whole = self.reference.catalogue.model_copy(update={"deblend_arcsec": 0.0})
+            apart = self.reference.model_copy(update={"catalogue": whole})
+            _, _, bright = build_catalogue(apart, self.listable, self.frames)
+            kinds = {"faint": ~bright, "hidden": bright & ~listed}
+            for kind in kinds.keys() & {*self.settings.dark}:
+                dark |= kinds[kind]
+        return self._darkened(draw_population(survey), dark)
+
+    @staticmethod
+    def _darkened(sources: Sources, dark: np.ndarray) -> Sources:
+        return replace(sources, flux_ujy=np.where(dark, 0.0, sources.flux_ujy))
 
     def in_core(self, ra: np.ndarray, dec: np.ndarray) -> np.ndarray:
         """Which positions (n,) lie far enough from the field's edge."""
@@ -76,6 +104,7 @@ class FieldScene:
             area=Area(ra=TILE.ra, dec=TILE.dec, width_arcmin=width, height_arcmin=width),
             exposures=exposures,
             shear=ConstantShear(type="constant", g1=shear[0], g2=shear[1]),
-            detector={"quadrants": (QUADRANT,), "noise": "gaussian"},
+            detector={**self.settings.detector, "quadrants": (QUADRANT,), "noise": "gaussian"},
+            psf=self.settings.psf,
             population={**population, "turned": turned},
         )

@@ -89,4 +89,12 @@ class FieldSettings(Settings):
     rolls_deg: tuple[float, ...] = Field((2.0, 95.0, 183.0, 272.0), description="of the exposures")
     dithers_arcsec: tuple[float, ...] = Field((0.0, 7.0, -5.0, 3.0), description="north and west")
     population: dict[str, float] = Field({}, description="as the mock survey's section population")
+    detector: dict[str, float] = Field({}, description="as the mock survey's section detector")
+    psf: dict[str, float] = Field({}, description="as the mock survey's section psf")
+    dark: tuple[Literal["stars", "faint", "hidden"], ...] = Field(
+        (),
+        description="what gives no light, everything else being the same: stars (which are not "
+        "listed either), sources too faint for the catalogue, or those that it takes for a part "
+        "of a brighter neighbour",
+    )
     shear: Annotated[float, Field(gt=0, lt=0.2)] = 0.02

@@ -1,0 +1,94 @@
+"""A block of isolated galaxies: images drawn, run through shine, and what it answered."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from constellation.validation import files
+from constellation.validation.asking import ask, given_prior, settings_of, shears
+from constellation.validation.campaign import Campaign, Case
+from constellation.validation.coverage import matched_priors, posterior_ranks
+from constellation.validation.drawing.scene import GridScene
+from constellation.validation.influence import influences
+from constellation.validation.records import Answer, Block
+from constellation.validation.truth import Truth
+
+
+def run_grid(campaign: Campaign, case: Case, block: int, root: Path) -> Block:
+    """The same galaxies under opposite shears, one image each."""
+    scene = GridScene(case.scene, campaign.seed, block)
+    listed, truth = _catalogue(scene, root)
+    answers, influence = [], []
+    for member, shear in enumerate(shears(case.scene.shear, block)):
+        place = _draw(scene, shear, listed, root / f"{member}")
+        for method in case.methods:
+            settings = settings_of(campaign, case, (method, block))
+            found, sources = ask(place, settings, shear)
+            answers += [replace(answer, **truth.compared(sources)) for answer in found]
+            if method == "marginal":
+                influence += [_moves(answer, sources, truth, settings) for answer in found]
+    return Block(case.name, block, answers, influence)
+
+
+def run_coverage(campaign: Campaign, case: Case, block: int, root: Path) -> Block:
+    """Images that have nothing in common, each under a shear of its own."""
+    answers, ranks = [], {}
+    size = case.scene.shear
+    for number in range(case.coverage * block, case.coverage * (block + 1)):
+        scene = GridScene(case.scene, campaign.seed, number)
+        g1, g2 = np.random.default_rng((campaign.seed, number, 4)).uniform(-size, size, 2)
+        shear, folder = (float(g1), float(g2)), root / f"{number}"
+        listed, truth = _catalogue(scene, folder)
+        place = _draw(scene, shear, listed, folder)
+        settings = matched_priors(settings_of(campaign, case, ("marginal", number)), scene)
+        found, sources = ask(place, settings, shear)
+        answers += [replace(answer, **truth.compared(sources)) for answer in found]
+        for name, own in posterior_ranks(sources, truth, found[0]).items():
+            ranks.setdefault(name, []).extend(own)
+    return Block(case.name, block, answers, [], ranks)
+
+
+Listed = tuple[Path, np.ndarray, np.ndarray]
+
+
+def _catalogue(scene: GridScene, folder: Path) -> tuple[Listed, Truth]:
+    """The catalogue (path, ids, which are core) written into a folder, and what is true of it."""
+    folder.mkdir(exist_ok=True)
+    path = folder / "catalogue.fits"
+    ids = files.write_catalogue(scene, path)
+    sigma = scene.settings.galaxies.ellipticity_sigma
+    return (path, ids, np.ones(len(ids), bool)), Truth(ids, scene.sources, scene.unit, sigma)
+
+
+def _draw(scene: GridScene, shear: tuple[float, float], listed: Listed, folder: Path) -> Path:
+    """Write an image with its manifest into a folder."""
+    folder.mkdir(exist_ok=True)
+    quadrant = files.write_image(scene, scene.draw(shear), folder)
+    files.write_block_manifest([quadrant], listed, folder / "manifest.yaml")
+    return folder
+
+
+def _moves(answer: Answer, sources: pa.Table, truth: Truth, settings: dict[str, Any]) -> pa.Table:
+    """How each unit of galaxies moves an answer."""
+    prior = given_prior(settings)
+    if answer.ellipticity_sigma is not None:
+        prior = replace(prior, ellipticity_sigma=answer.ellipticity_sigma, infer_sigma=True)
+    moved = influences(sources, np.array(answer.shear), prior)
+    n_units = len(truth.ids) // truth.unit
+    total = np.zeros((n_units, 2))
+    np.add.at(total, truth.rows(moved.object_id) // truth.unit, moved.shear)
+    return pa.table(
+        {
+            "METHOD": [answer.method] * n_units,
+            "TRUE_G1": np.full(n_units, answer.true_shear[0]),
+            "TRUE_G2": np.full(n_units, answer.true_shear[1]),
+            "UNIT": np.arange(n_units),
+            "MOVES_G1": total[:, 0],
+            "MOVES_G2": total[:, 1],
+        }
+    )
