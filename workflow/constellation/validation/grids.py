@@ -19,9 +19,11 @@ from constellation.validation.records import Answer, Block
 from constellation.validation.truth import Truth
 
 
-def run_grid(campaign: Campaign, case: Case, block: int, root: Path) -> Block:
+def run_grid(
+    campaign: Campaign, case: Case, block: int, root: Path, kind: type[GridScene] = GridScene
+) -> Block:
     """The same galaxies under opposite shears, one image each."""
-    scene = GridScene(case.scene, campaign.seed, block)
+    scene = kind(case.scene, campaign.seed, block)
     listed, truth = _catalogue(scene, root)
     answers, influence = [], []
     for member, shear in enumerate(shears(case.scene.shear, block)):

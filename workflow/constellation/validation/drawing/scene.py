@@ -149,6 +149,12 @@ class GridScene:
             sci += noise * self._noise()
         return Frame(sci, np.full_like(sky, noise), np.zeros((side, side), np.int32), sky)
 
+    def intrinsic(self, i: int) -> galsim.GSObject:
+        """Galaxy i without shear, of any flux."""
+        sources = self.sources
+        light = profile(self.settings.galaxies, float(sources.hlr_arcsec[i]))
+        return light.shear(g1=float(sources.e1[i]), g2=float(sources.e2[i]))
+
     def light(self, shear: tuple[float, float]) -> Array:
         """Noiseless light of the galaxies (side, side), ADU."""
         image = galsim.ImageD(self.settings.side_px, self.settings.side_px, xmin=0, ymin=0)
@@ -158,9 +164,8 @@ class GridScene:
         alike = min(self.unit, 2)  # neighbours that differ by the sign of their noise alone
         for i in range(0, len(sources), alike):
             x, y = self.pixel_xy[i]
-            shape = profile(self.settings.galaxies, float(sources.hlr_arcsec[i]))
-            shape = shape.shear(g1=float(sources.e1[i]), g2=float(sources.e2[i]))
-            galaxy = shape.shear(g1=shear[0], g2=shear[1]).withFlux(sources.flux_ujy[i] * scale)
+            galaxy = self.intrinsic(i).shear(g1=shear[0], g2=shear[1])
+            galaxy = galaxy.withFlux(sources.flux_ujy[i] * scale)
             stamp = galsim.Convolve(galaxy, psf).drawImage(
                 nx=DRAWN_PX,
                 ny=DRAWN_PX,

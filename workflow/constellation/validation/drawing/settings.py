@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt, model_validator
@@ -39,11 +40,18 @@ class GalaxySettings(Settings):
     bright_magnitude: float = Field(21.0, description="AB (survey)")
     faint_magnitude: float = Field(24.5, description="AB (survey)")
     ellipticity_sigma: PositiveFloat = Field(0.25, description="per component, intrinsic")
-    profile: Literal["exponential", "sersic", "bulge_disc"] = "exponential"
+    profile: Literal["exponential", "sersic", "bulge_disc", "real"] = "exponential"
     sersic_index: Annotated[float, Field(ge=0.3, le=6.2)] = Field(1.0, description="of sersic")
     bulge_fraction: Annotated[float, Field(ge=0, le=1)] = Field(
         0.3, description="light of bulge_disc in a de Vaucouleurs bulge of half the disc's radius"
     )
+    sample: Path | None = Field(None, description="of real: folder of GalSim's COSMOS sample")
+
+    @model_validator(mode="after")
+    def _check(self) -> GalaxySettings:
+        if (self.profile == "real") != (self.sample is not None):
+            raise ValueError("sample: needed for the profile real, and for no other")
+        return self
 
 
 class SceneSettings(Settings):
