@@ -11,6 +11,7 @@ from snakemake.utils import min_version
 
 from constellation.code_digests import code_of
 from constellation.validation.campaign import load_campaign
+from constellation.validation.cosmos_sample import FILES
 from shine.errors import ShineError
 from shine.provenance import code_digest
 
@@ -27,6 +28,8 @@ except ShineError as error:
     raise WorkflowError(str(error)) from None
 
 RESULTS = Path("build") / "validation" / CAMPAIGN.stem
+# a campaign may name another folder, which it then fills itself
+SAMPLE = Path("build") / "validation" / "cosmos"
 TARGET = {"validation_smoke": "make validate", "validation": "make validate-full"}.get(
     CAMPAIGN.stem, f"snakemake -s workflow/validation.smk --config campaign={CAMPAIGN}"
 )
@@ -49,8 +52,19 @@ def meaning(wildcards):
 
 def drawing(wildcards):
     """The code that draws a block's images and asks about them."""
-    kind = "grids" if CASES.case(wildcards.case).field is None else "fields"
+    case = CASES.case(wildcards.case)
+    kind = "grids"
+    if case.field is not None:
+        kind = "fields"
+    elif sample_of(wildcards):
+        kind = "reals"
     return code_of(f"constellation.validation.{kind}")
+
+
+def sample_of(wildcards):
+    """The files of a case's real galaxies, if it has any."""
+    folder = CASES.case(wildcards.case).scene.galaxies.sample
+    return [] if folder is None else [folder / name for name in FILES]
 
 
 # apart from the report, which Snakemake would remove with a job that failed
@@ -95,7 +109,24 @@ rule report:
         " --command {params.target:q} --output {params.folder:q} 2>&1 | tee {log:q}"
 
 
+rule sample:
+    output:
+        [SAMPLE / name for name in FILES],
+    log:
+        RESULTS / "logs" / "sample.log",
+    conda:
+        "../environment.yml"
+    params:
+        folder=SAMPLE,
+    message:
+        "Fetching galaxies that Hubble saw"
+    shell:
+        "constellation validation-sample --output {params.folder:q} >{log:q} 2>&1"
+
+
 rule block:
+    input:
+        sample_of,
     output:
         RESULTS / "blocks" / "{case}" / "{block}.parquet",
     log:

@@ -58,6 +58,7 @@ COMMANDS = (
     "correlations",
     "validation-block",
     "validation-report",
+    "validation-sample",
     "validation-limits",
 )
 TILING = {"tiles": "tiles.csv", "sub_tile_grid": [1, 2]}

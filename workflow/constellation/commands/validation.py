@@ -25,6 +25,16 @@ def _block(options: argparse.Namespace) -> None:
     block.write(options.output)
 
 
+def _describe_sample(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--output", type=Path, required=True, help="folder for the FITS files")
+
+
+def _sample(options: argparse.Namespace) -> None:
+    from constellation.validation.cosmos_sample import fetch_sample
+
+    fetch_sample(options.output)
+
+
 def _describe_report(command: argparse.ArgumentParser) -> None:
     command.add_argument("--campaign", type=Path, required=True, help="the campaign's YAML")
     command.add_argument("--blocks", type=Path, required=True, help="folder of {case}/{block}")
@@ -68,6 +78,9 @@ def _limits(options: argparse.Namespace) -> int:
 COMMANDS = {
     "validation-block": Command(
         _describe_block, _block, "draw and measure one block of a validation campaign"
+    ),
+    "validation-sample": Command(
+        _describe_sample, _sample, "fetch the galaxies that Hubble saw, for a validation campaign"
     ),
     "validation-report": Command(
         _describe_report, _report, "report the biases that a validation campaign measured"

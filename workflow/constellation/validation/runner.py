@@ -11,6 +11,7 @@ from pathlib import Path
 from constellation.validation.campaign import Campaign, Case
 from constellation.validation.fields import run_field
 from constellation.validation.grids import run_coverage, run_grid
+from constellation.validation.reals import run_real
 from constellation.validation.records import Block
 
 
@@ -21,6 +22,8 @@ def run_block(campaign: Campaign, case: Case, block: int, scratch: Path) -> Bloc
         run = run_field
     elif case.coverage is not None:
         run = run_coverage
+    elif case.scene.galaxies.profile == "real":
+        run = run_real
     with tempfile.TemporaryDirectory(prefix="validation-", dir=scratch) as folder:
         # a manifest counts paths from its own folder
         return run(campaign, case, block, Path(folder).resolve())
