@@ -28,17 +28,27 @@ ROW_INCHES = 0.3
 
 
 def draw_figure(found: list[Outcome], path: Path) -> None:
-    """Draw all outcomes into a PNG file, one row for each case and method."""
+    """Draw m and c of all outcomes into a PNG file, one row for each case and method."""
+    _draw(found, "", "Shear bias on GalSim images", path)
+
+
+def draw_differences(found: list[Outcome], path: Path) -> None:
+    """Draw by how much the cases differ from those that they are compared with, in the same way."""
+    rows = [item for item in found if item.against is not None]
+    _draw(rows, "delta_", "What the bias depends on: the same galaxies and noise", path)
+
+
+def _draw(found: list[Outcome], prefix: str, title: str, path: Path) -> None:
     n = len(found)
     figure = Figure(figsize=(11, 1.6 + ROW_INCHES * n), layout="constrained")
     left, right = figure.subplots(1, 2, sharey=True)
-    panels = ((left, "m", REQUIRED_M, "multiplicative bias m"), (right, "c", REQUIRED_C, "c"))
-    for axes, name, required, label in panels:
+    panels = ((left, "m", REQUIRED_M), (right, "c", REQUIRED_C))
+    for axes, name, required in panels:
         axes.axvspan(-required, required, color="0.85", zorder=0)
         axes.axvline(0.0, color="0.5", lw=0.8)
         for row, item in enumerate(found):
             for component, marker in ((1, "o"), (2, "s")):
-                key = f"{name}{component}"
+                key = f"{prefix}{name}{component}"
                 axes.errorbar(
                     item.numbers[key],
                     row + 0.16 * (2 * component - 3),
@@ -50,11 +60,15 @@ def draw_figure(found: list[Outcome], path: Path) -> None:
                     lw=1.2,
                 )
         axes.set_xscale("symlog", linthresh=2.0 * required, linscale=2.0)
-        axes.set_xlabel(f"{label} (grey: |{name}| < {required:g})")
+        axes.set_xlabel(f"{'change of ' * bool(prefix)}{name} (grey: |{name}| < {required:g})")
         axes.grid(axis="x", color="0.92")
-    left.set_yticks(np.arange(n), [_label(item) for item in found], fontsize=8)
+    left.set_yticks(np.arange(n), [_label(item, bool(prefix)) for item in found], fontsize=8)
     left.invert_yaxis()
-    figure.suptitle("Shear bias on GalSim images (full circles: g1, open squares: g2)", fontsize=11)
+    figure.suptitle(f"{title} (full circles: g1, open squares: g2)", fontsize=11)
+    _save(figure, path)
+
+
+def _save(figure: Figure, path: Path) -> None:
     sink = io.BytesIO()
     figure.savefig(sink, format="png", dpi=110, metadata={"Software": None})
     write_atomically(path, sink.getvalue())
@@ -89,10 +103,10 @@ def draw_calibration(item: Calibration, path: Path) -> None:
     figure.suptitle(
         f"{item.case.shows}: {item.n_scenes} scenes (grey: binomial error)", fontsize=10
     )
-    sink = io.BytesIO()
-    figure.savefig(sink, format="png", dpi=110, metadata={"Software": None})
-    write_atomically(path, sink.getvalue())
+    _save(figure, path)
 
 
-def _label(item: Outcome) -> str:
-    return f"{item.case.level}  {item.case.shows}: {item.measured.method.replace('_', ', ')}"
+def _label(item: Outcome, compared: bool) -> str:
+    minus = f" − {item.case.compared_with}" if compared else ""
+    method = item.measured.method.replace("_", ", ")
+    return f"{item.case.level}  {item.case.shows}{minus}: {method}"

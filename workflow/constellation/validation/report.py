@@ -151,8 +151,11 @@ class Report:
 
 
 def write_report(report: Report, folder: Path) -> None:
-    """Write `validation.json`, `.md` and `.png` into a folder, and `coverage.png` if asked for."""
-    from constellation.validation.figure import draw_calibration, draw_figure
+    """Write `validation.json`, `.md` and `.png` into a folder.
+
+    With `differences.png` where cases are compared, and `{case}.png` for each case of coverage.
+    """
+    from constellation.validation.figure import draw_calibration, draw_differences, draw_figure
 
     folder.mkdir(parents=True, exist_ok=True)
     found = report.outcomes
@@ -192,6 +195,8 @@ def write_report(report: Report, folder: Path) -> None:
     write_atomically(folder / "validation.json", text.encode())
     write_atomically(folder / "validation.md", markdown(report).encode())
     draw_figure(found, folder / "validation.png")
+    if any(item.against is not None for item in found):
+        draw_differences(found, folder / "differences.png")
     for item in report.calibrations:
         draw_calibration(item, folder / f"{item.case.name}.png")
 
