@@ -60,14 +60,18 @@ class _Grid:
 
 @dataclass(frozen=True)
 class Optics:
+    kind: Callable[[int], "Optics"]  # the same optics for stamps of a size (px)
     grid: _Grid
     profile: Callable[[Array, float], tuple[Array, Array]]  # s, shape (w, n or c) -> T, dT/ds
     size: float  # trace(Q) / 2 to start from
     shapes: tuple[float, float, float]  # least, first and greatest
 
 
-def fitted_models(stamps: Array, guess: Array, optics: Optics) -> Array:
-    """The fitted models (m, 2 k - 1, 2 k - 1) of stamps (m, k, k), at half pixels."""
+def fitted_models(stamps: Array, guess: Array, optics: Optics, wide: int) -> Array:
+    """The fitted models (m, 2 wide - 1, 2 wide - 1) of stamps (m, k, k), at half pixels.
+
+    They reach as far as a stamp of `wide` pixels. Raises ValueError where a fit does not converge.
+    """
     size = stamps.shape[-1]
     fitted, chi2, going = _fit(stamps, guess, optics, N_OWN)
     if len(going):
@@ -78,15 +82,17 @@ def fitted_models(stamps: Array, guess: Array, optics: Optics) -> Array:
             f"{MAX_STEPS} steps: rms residual up to {np.sqrt(chi2[worst]) / size:.2g} of the peak, "
             f"centroid ({x:.2f}, {y:.2f}) px from the centre"
         )
-    hats = _transforms(fitted, optics, 0)[:, 0]
-    return 4.0 * _crop(_images(hats, 2 * optics.grid.n), 2 * size - 1)
+    roomy = optics.kind(2 * wide)  # light that falls slowly folds back within a short period
+    hats = _transforms(fitted, roomy, 0)[:, 0]
+    return 4.0 * _crop(_images(hats, 2 * roomy.grid.n), 2 * wide - 1)
 
 
 def choose_optics(stamp: Array, cutoff: float) -> tuple[Optics, Array]:
     """The optics that fit one stamp (1, k, k) best, and its parameters (1, 8)."""
     size = stamp.shape[-1]
     found = []
-    for optics in (_telescope(size, cutoff), _moffat(size), _stretched(size)):
+    for kind in (functools.partial(_telescope, cutoff=cutoff), _moffat, _stretched):
+        optics = kind(size)
         start = np.zeros((1, N_PARAMETERS))
         start[:, :3] = centroids(stamp)
         start[:, 3] = np.log(optics.size)
@@ -113,7 +119,8 @@ def _telescope(size: int, cutoff: float) -> Optics:
         value = aperture(float(wavelength)) * np.exp(-0.5 * s)
         return value, -0.5 * value
 
-    return Optics(grid, profile, 0.15, (0.93, 1.0, 1.08))
+    kind = functools.partial(_telescope, cutoff=cutoff)
+    return Optics(kind, grid, profile, 0.15, (0.93, 1.0, 1.08))
 
 
 def _moffat(size: int) -> Optics:
@@ -125,7 +132,7 @@ def _moffat(size: int) -> Optics:
         slopes = -0.5 * (q / 2.0) ** (n - 1.0) * kv(n - 1.0, q) / gamma(n)
         return np.interp(s, nodes, values), np.interp(s, nodes, slopes)
 
-    return Optics(_make_grid(size, 4), profile, 1.5, (0.4, 1.5, 20.0))
+    return Optics(_moffat, _make_grid(size, 4), profile, 1.5, (0.4, 1.5, 20.0))
 
 
 def _stretched(size: int) -> Optics:
@@ -134,7 +141,7 @@ def _stretched(size: int) -> Optics:
         value = np.exp(-(s ** (c / 2.0)))
         return value, -0.5 * c * s ** (c / 2.0 - 1.0) * value
 
-    return Optics(_make_grid(size, 4), profile, 0.3, (0.8, 1.7, 2.0))
+    return Optics(_stretched, _make_grid(size, 4), profile, 0.3, (0.8, 1.7, 2.0))
 
 
 def annular_mtf(frequency: Array, obscuration: float) -> Array:

@@ -21,8 +21,8 @@ class PsfConfig(Strict):
     model: Literal["optics", "native", "oversampled"] = Field(
         "optics",
         description="optics: stamps at the detector's sampling, super-resolved by a fitted model "
-        "of the telescope; native: the same, taken as if they were well sampled; oversampled: "
-        "stamps with two samples per pixel",
+        "of the telescope, which goes on beyond their edges; native: the same, taken as if they "
+        "were well sampled; oversampled: stamps with two samples per pixel",
     )
     pixel: Literal["included", "to_convolve"] = Field(
         "included", description="whether the stamps hold the response of the pixel already"

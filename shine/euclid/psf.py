@@ -156,7 +156,7 @@ class PsfGrid:
                 yield row, column, weight_x * weight_y
 
 
-@functools.lru_cache(maxsize=400)  # the quadrants of a tile in four exposures: 300 MB
+@functools.lru_cache(maxsize=150)  # of a row of a tile's sub-tiles in four exposures: 320 MB
 def _resolver(content: bytes, size: int, pixel_arcsec: float) -> SuperResolver:
     """Kept, for neighbouring sub-tiles share quadrants, and exposures may share a PSF."""
     return SuperResolver(np.frombuffer(content, np.float32).reshape(-1, size, size), pixel_arcsec)
