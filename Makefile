@@ -7,7 +7,7 @@ EXTRAS := aws bench correlations dev dvc iceberg kubernetes query s3 slurm watch
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test validate validate-full bench bench-jobs lint lock clean
+.PHONY: help setup demo test validate validate-full validate-peers bench bench-jobs lint lock clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -34,6 +34,13 @@ validate: $(READY)  ## measure the shear's bias on GalSim images, in short (4 mi
 validate-full: $(READY)  ## ... in full (idle machine, 2 h; goes on where it was stopped)
 	$(VALIDATE) campaign=config/validation.yaml
 
+PEERS := workflow/constellation/validation/peers/requirements.lock
+
+# pip builds LensMC from its source, which needs a C++ compiler
+validate-peers: $(READY)  ## ... with AnaCal and LensMC on the same images (installs them)
+	$(BIN)/pip install --quiet --require-hashes -r $(PEERS)
+	$(VALIDATE) campaign=config/validation.yaml
+
 bench: $(READY)  ## time a sub-tile of survey size, and the classic route (idle machine, 11 min)
 	python -m tests.benchmarks.bench --output build/bench
 
@@ -56,6 +63,8 @@ lock: pyproject.toml  ## pin the newest versions that pyproject.toml allows (nee
 	uv pip compile --python-platform x86_64-unknown-linux-gnu --python-version 3.11 --extra=s3 \
 		--extra=cuda --constraint requirements.lock --generate-hashes --no-annotate --no-header \
 		--upgrade --quiet pyproject.toml -o profiles/image/requirements.lock
+	uv pip compile --universal --python-version 3.11 --group=peers --constraint requirements.lock \
+		--generate-hashes --no-annotate --no-header --upgrade --quiet -o $(PEERS)
 
 clean:  ## remove the demo's data and results
 	rm -rf data results .snakemake

@@ -5,10 +5,12 @@ import re
 import tomllib
 from pathlib import Path
 
+import pytest
 import yaml
 
 ROOT = Path(__file__).parents[1]
 CONDA_NAMES = {"matplotlib": "matplotlib-base", "snakemake": "snakemake-minimal"}
+PEERS = "workflow/constellation/validation/peers/requirements.lock"
 ONLY_ON_PYPI = {"lsst-sphgeom"}
 
 
@@ -27,8 +29,9 @@ def test_environment_yml_is_in_step_with_pyproject():
     assert by_conda == required
 
 
-def test_the_lock_file_has_versions_and_hashes_and_no_address():
-    text = (ROOT / "requirements.lock").read_text()
+@pytest.mark.parametrize("lock", ["requirements.lock", PEERS])
+def test_the_lock_file_has_versions_and_hashes_and_no_address(lock):
+    text = (ROOT / lock).read_text()
     assert "://" not in text
     options = {line.split("=")[0].strip() for line in text.splitlines() if "--" in line}
     assert {option for option in options if option.startswith("--")} == {"--hash"}
@@ -48,6 +51,19 @@ def test_the_lock_file_covers_every_dependency():
     for requirement in wanted:
         name = re.match(r"[a-z0-9-]+", requirement)[0]
         assert name in locked or name == project["name"]
+
+
+def test_the_lock_file_of_other_codes_agrees_with_ours():
+    groups = tomllib.loads((ROOT / "pyproject.toml").read_text())["dependency-groups"]
+    ours, theirs = (
+        dict(re.findall(r"^([A-Za-z0-9._-]+)==(.+?) \\$", (ROOT / lock).read_text(), re.M))
+        for lock in ("requirements.lock", PEERS)
+    )
+    names = {re.match(r"[a-z0-9-]+", requirement)[0] for requirement in groups["peers"]}
+    assert names <= set(theirs) and not names & set(ours)
+    assert {name: theirs[name] for name in ours if name in theirs} == {
+        name: ours[name] for name in ours if name in theirs
+    }
 
 
 def test_the_slurm_profile_is_found_by_its_name_alone():

@@ -4,6 +4,8 @@
 import hashlib
 import json
 import sys
+from importlib.metadata import version
+from importlib.util import find_spec
 from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
@@ -33,6 +35,9 @@ SAMPLE = Path("build") / "validation" / "cosmos"
 TARGET = {"validation_smoke": "make validate", "validation": "make validate-full"}.get(
     CAMPAIGN.stem, f"snakemake -s workflow/validation.smk --config campaign={CAMPAIGN}"
 )
+
+# Other codes are asked where a case names them and all of them are installed.
+ASKED = [case for case in CASES.cases if case.peers and all(map(find_spec, case.peers))]
 
 # so that jobs find the programs that belong to this very Python, activated or not
 shell.prefix(f"export PATH={Path(sys.executable).parent}:$PATH; ")
@@ -67,6 +72,13 @@ def sample_of(wildcards):
     return [] if folder is None else [folder / name for name in FILES]
 
 
+def peer_code(wildcards):
+    """What other codes' answers depend on: how they are asked, and their versions."""
+    asked = CASES.case(wildcards.case).peers
+    parts = [code_of(f"constellation.validation.peers.with_{name}") for name in asked]
+    return parts + [version(name) for name in asked]
+
+
 # apart from the report, which Snakemake would remove with a job that failed
 rule limits:
     default_target: True
@@ -89,6 +101,11 @@ rule report:
             for case in CASES.cases
             for block in range(case.blocks)
         ],
+        peers=[
+            RESULTS / "peers" / case.name / f"{block}.parquet"
+            for case in ASKED
+            for block in range(case.peer_blocks)
+        ],
         campaign=CAMPAIGN,
     output:
         json=RESULTS / "validation.json",
@@ -100,12 +117,14 @@ rule report:
         "../environment.yml"
     params:
         blocks=RESULTS / "blocks",
+        peers=RESULTS / "peers",
         target=TARGET,
         folder=RESULTS,
     message:
         "Reporting the biases"
     shell:
         "constellation validation-report --campaign {input.campaign:q} --blocks {params.blocks:q}"
+        " --peers {params.peers:q}"
         " --command {params.target:q} --output {params.folder:q} 2>&1 | tee {log:q}"
 
 
@@ -150,5 +169,29 @@ rule block:
         export NPROC={threads} JAX_COMPILATION_CACHE_DIR={params.jax_cache:q}
         export JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS=0 OPENBLAS_NUM_THREADS=1 OMP_NUM_THREADS=1
         constellation validation-block --campaign {params.campaign:q} --case {wildcards.case} \
+            --block {wildcards.block} --output {output:q} >{log:q} 2>&1
+        """
+
+
+rule peers:
+    output:
+        RESULTS / "peers" / "{case}" / "{block}.parquet",
+    log:
+        RESULTS / "logs" / "peers" / "{case}" / "{block}.log",
+    conda:
+        "../environment.yml"
+    threads: 1
+    resources:
+        mem_mb=2000,
+    params:
+        meaning=meaning,
+        code=peer_code,
+        campaign=CAMPAIGN,
+    message:
+        "Asking other codes about block {wildcards.block} of {wildcards.case}"
+    shell:
+        """
+        export OPENBLAS_NUM_THREADS=1 OMP_NUM_THREADS=1
+        constellation validation-peers --campaign {params.campaign:q} --case {wildcards.case} \
             --block {wildcards.block} --output {output:q} >{log:q} 2>&1
         """

@@ -57,6 +57,7 @@ COMMANDS = (
     "profile",
     "correlations",
     "validation-block",
+    "validation-peers",
     "validation-report",
     "validation-sample",
     "validation-limits",

@@ -264,7 +264,7 @@ def test_a_block_repeats_and_a_report_misses_none(tmp_path, capsys):
         "--blocks",
         str(tmp_path / "blocks"),
     ]
-    report += ["--output", str(tmp_path / "report")]
+    report += ["--peers", str(tmp_path / "peers"), "--output", str(tmp_path / "report")]
     assert main(report) == 3
     assert "1.parquet" in capsys.readouterr().err
     shutil.copy(first, first.with_name("1.parquet"))

@@ -35,9 +35,23 @@ def _sample(options: argparse.Namespace) -> None:
     fetch_sample(options.output)
 
 
+def _peers(options: argparse.Namespace) -> None:
+    from constellation.validation.asking import shears
+    from constellation.validation.campaign import load_campaign
+    from constellation.validation.drawing.scene import GridScene
+    from constellation.validation.peers.run import run_peers
+
+    campaign = load_campaign(options.campaign)
+    case = campaign.case(options.case)
+    scene = GridScene(case.scene, campaign.seed, options.block)
+    block = run_peers(case, scene, shears(case.scene.shear, options.block))
+    block.write(options.output)
+
+
 def _describe_report(command: argparse.ArgumentParser) -> None:
     command.add_argument("--campaign", type=Path, required=True, help="the campaign's YAML")
     command.add_argument("--blocks", type=Path, required=True, help="folder of {case}/{block}")
+    command.add_argument("--peers", type=Path, required=True, help="the same of other codes")
     command.add_argument("--command", default="make validate-full", help="to quote in the report")
     command.add_argument(
         "--output", type=Path, required=True, help="folder for validation.{json,md,png}"
@@ -54,13 +68,23 @@ def _report(options: argparse.Namespace) -> None:
         read_blocks,
         write_report,
     )
+    from constellation.validation.side_by_side import read_peers, side_by_side
 
     campaign = load_campaign(options.campaign)
     blocks = read_blocks(campaign, options.blocks)
     found = outcomes(campaign, blocks)
-    report = Report(campaign.seed, found, calibrations(campaign, blocks), options.command)
+    asked = read_peers(campaign, options.peers)
+    peers = side_by_side(campaign, blocks, asked)
+    coverage = calibrations(campaign, blocks)
+    report = Report(campaign.seed, found, coverage, options.command, peers)
     write_report(report, options.output)
     say(markdown(report))
+    missing = [case.name for case in campaign.cases if case.peers and case.name not in asked]
+    if missing:
+        say(
+            f"Other codes have not measured {', '.join(missing)}: `make validate-peers` installs "
+            "AnaCal and LensMC, asks them, and goes on from here."
+        )
 
 
 def _describe_limits(command: argparse.ArgumentParser) -> None:
@@ -81,6 +105,9 @@ COMMANDS = {
     ),
     "validation-sample": Command(
         _describe_sample, _sample, "fetch the galaxies that Hubble saw, for a validation campaign"
+    ),
+    "validation-peers": Command(
+        _describe_block, _peers, "measure a block's images with AnaCal and LensMC, if installed"
     ),
     "validation-report": Command(
         _describe_report, _report, "report the biases that a validation campaign measured"

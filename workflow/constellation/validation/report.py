@@ -18,6 +18,7 @@ from constellation.validation.analysis import (
 )
 from constellation.validation.campaign import Campaign, Case
 from constellation.validation.coverage import Covered, covered, rank_counts
+from constellation.validation.peers import METHOD_NAMES as PEER_NAMES
 from constellation.validation.records import Block
 from shine.atomic import write_atomically
 from shine.errors import InputError, explain
@@ -31,6 +32,7 @@ METHODS = (
     "map",
     "vi",
     "nuts",
+    *PEER_NAMES,
 )
 METHOD_NAMES = {
     "marginal": "marginal, dispersion given",
@@ -148,6 +150,7 @@ class Report:
     outcomes: list[Outcome]
     calibrations: list[Calibration]
     command: str
+    peers: list[Outcome]  # shine and other codes, from the same blocks
 
 
 def write_report(report: Report, folder: Path) -> None:
@@ -164,16 +167,8 @@ def write_report(report: Report, folder: Path) -> None:
         "commit": git_commit(),
         "seed": report.seed,
         "broken_limits": broken_limits(found),
-        "results": [
-            {
-                "case": item.case.name,
-                "level": item.case.level,
-                "shows": item.case.shows,
-                "method": item.measured.method,
-                **item.numbers,
-            }
-            for item in found
-        ],
+        "results": [_as_json(item) for item in found],
+        "peers": [_as_json(item) for item in report.peers],
         "coverage": [
             {
                 "case": item.case.name,
@@ -201,6 +196,11 @@ def write_report(report: Report, folder: Path) -> None:
         draw_calibration(item, folder / f"{item.case.name}.png")
 
 
+def _as_json(item: Outcome) -> dict[str, Any]:
+    about = {"case": item.case.name, "level": item.case.level, "shows": item.case.shows}
+    return about | {"method": item.measured.method} | item.numbers
+
+
 def markdown(report: Report) -> str:
     """Tables of all figures, level by level; m in 10^-3, c in 10^-4."""
     found, command = report.outcomes, report.command
@@ -220,6 +220,11 @@ def markdown(report: Report) -> str:
         lines += ["| case | minus | method | Δm1 | Δm2 | Δc1 | Δc2 | PSF leakage α |"]
         lines += ["|---|---|---|---|---|---|---|---|"]
         lines += [_difference_row(item) for item in compared]
+    if report.peers:
+        from constellation.validation.side_by_side import table
+
+        lines += ["", "**Other codes on the same images** (s: processor time of a galaxy)", ""]
+        lines += table(report.peers)
     for item in report.calibrations:
         lines += ["", f"**Coverage: {item.case.shows}** ({item.n_scenes} scenes)", ""]
         lines += ["| method | interval | promised | found |", "|---|---|---|---|"]
@@ -243,12 +248,12 @@ def _numbers(blocks: list[Block], measured: Measured) -> dict[str, Any]:
     cross = cross_response(measured)
     numbers["cross1"], numbers["cross2"] = _or_none(cross[0]), _or_none(cross[1])
     numbers["n_galaxies"] = round(sum(a.n_galaxies for a in answers) / 2)  # once for both shears
-    numbers["blocks"] = len(blocks)
+    numbers["blocks"] = len(measured.block)
     # the median leaves out the runs that had to compile
     numbers["cpu_ms_per_galaxy"] = float(np.median([1e3 * a.cpu_s / a.n_galaxies for a in answers]))
     numbers["converged"] = float(np.mean([a.converged for a in answers]))
     numbers["settled_galaxies"] = float(np.mean([a.settled_share for a in answers]))
-    numbers["chi2_per_pixel"] = float(np.mean([a.chi2_per_pixel for a in answers]))
+    numbers["chi2_per_pixel"] = _or_none(np.mean([a.chi2_per_pixel for a in answers]))
     if all(a.position_arcsec is not None for a in answers):
         offsets = np.mean([a.position_arcsec for a in answers], axis=0)
         numbers["position_u_arcsec"], numbers["position_v_arcsec"] = map(float, offsets)
@@ -285,7 +290,7 @@ def _leakage(case: Case, reference: Case, pair: tuple[Measured, Measured]) -> np
 
 def _row(item: Outcome) -> str:
     numbers = item.numbers
-    cells = [_with_error(numbers, name) for name in NAMES]
+    cells = [with_error(numbers, name) for name in NAMES]
     method = METHOD_NAMES.get(item.measured.method, item.measured.method)
     return (
         f"| {item.case.shows} | {method} | {numbers['n_galaxies']:,} | {' | '.join(cells)} | "
@@ -294,7 +299,7 @@ def _row(item: Outcome) -> str:
 
 
 def _difference_row(item: Outcome) -> str:
-    cells = [_with_error(item.numbers, f"delta_{name}") for name in NAMES]
+    cells = [with_error(item.numbers, f"delta_{name}") for name in NAMES]
     method = METHOD_NAMES.get(item.measured.method, item.measured.method)
     leakage = ""
     if "psf_leakage" in item.numbers:
@@ -303,7 +308,8 @@ def _difference_row(item: Outcome) -> str:
     return f"| {item.case.shows} | {minus} | {method} | {' | '.join(cells)} | {leakage} |"
 
 
-def _with_error(numbers: dict[str, Any], name: str) -> str:
+def with_error(numbers: dict[str, Any], name: str) -> str:
+    """A figure and its error as tables have them: m in 10^-3, c in 10^-4."""
     scale = 1e3 if name.rsplit("_", maxsplit=1)[-1].startswith("m") else 1e4
     error = numbers[f"{name}_err"]
     value = f"{scale * numbers[name]:+.2f}"

@@ -1,0 +1,86 @@
+"""One block of a case measured by other codes: the images that shine gets, drawn once more."""
+
+from __future__ import annotations
+
+import time
+from importlib import import_module
+from types import ModuleType
+
+import numpy as np
+import pyarrow as pa
+
+from constellation.validation.campaign import Case
+from constellation.validation.drawing.scene import GridScene
+from constellation.validation.peers.estimate import Shapes
+from constellation.validation.peers.told import Told
+from constellation.validation.records import Answer, Block
+from shine.errors import ConfigurationError, explain
+
+
+def run_peers(case: Case, scene: GridScene, shears: list[tuple[float, float]]) -> Block:
+    """Ask all of a case's `peers` about a block, one image for each of the `shears`.
+
+    Raises `ConfigurationError` if a code is not installed, or none is asked for.
+    """
+    if not case.peers or case.coverage or case.field is not None:
+        action = "Give `peers` to a case of isolated galaxies under opposite shears."
+        raise ConfigurationError(explain(f"case {case.name}", "no peers", "other codes", action))
+    codes = [_code(name) for name in case.peers]
+    told = Told(scene)
+    answers, influence = [], []
+    for shear in shears:
+        image = scene.draw(shear)
+        for code in codes:
+            started = time.process_time()
+            found = code.measure(told, image)
+            cpu_s = (time.process_time() - started) / len(found)
+            for shapes in found:
+                answer, moves = _answer(shapes, scene.unit, shear, cpu_s)
+                answers.append(answer)
+                influence.append(moves)
+    return Block(case.name, scene.block, answers, influence)
+
+
+def _code(name: str) -> ModuleType:
+    try:
+        return import_module(f"constellation.validation.peers.with_{name}")
+    except ModuleNotFoundError as error:
+        if error.name != name:
+            raise
+        action = "Install it: `make validate-peers` does it."
+        raise ConfigurationError(
+            explain("other codes", f"no module {name}", "the group `peers`", action)
+        ) from error
+
+
+def _answer(
+    shapes: Shapes, unit: int, true_shear: tuple[float, float], cpu_s: float
+) -> tuple[Answer, pa.Table]:
+    shear, moved = shapes.shear()
+    moved = moved.reshape(-1, unit).sum(axis=1)
+    by_component = np.stack([moved.real, moved.imag])
+    covariance = by_component @ by_component.T
+    answer = Answer(
+        method=shapes.method,
+        true_shear=true_shear,
+        shear=(shear.real, shear.imag),
+        covariance=(float(covariance[0, 0]), float(covariance[0, 1]), float(covariance[1, 1])),
+        ellipticity_sigma=None,
+        n_galaxies=len(shapes.settled),
+        converged=bool(shapes.settled.all()),
+        settled_share=float(shapes.settled.mean()),
+        chi2_per_pixel=shapes.chi2_per_pixel,
+        cpu_s=cpu_s,
+        compile_s=0.0,
+    )
+    table = pa.table(
+        {
+            "METHOD": [shapes.method] * len(moved),
+            "TRUE_G1": np.full(len(moved), true_shear[0]),
+            "TRUE_G2": np.full(len(moved), true_shear[1]),
+            "UNIT": np.arange(len(moved)),
+            "MOVES_G1": moved.real,
+            "MOVES_G2": moved.imag,
+        }
+    )
+    return answer, table
