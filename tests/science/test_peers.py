@@ -92,8 +92,8 @@ def test_a_galaxy_s_move_is_what_leaving_it_out_does():
     rng = np.random.default_rng(1)
     moment, response = rng.normal(size=1000) + 1j * rng.normal(size=1000), rng.uniform(1, 2, 1000)
     every = np.ones(1000, bool)
-    shear, moves = Shapes("anacal", moment, response, every, 1.0).shear()
-    without, _ = Shapes("anacal", moment[1:], response[1:], every[1:], 1.0).shear()
+    shear, moves = Shapes("anacal", moment, response, every, 1.0, 1.0).shear()
+    without, _ = Shapes("anacal", moment[1:], response[1:], every[1:], 1.0, 1.0).shear()
     assert shear - without == pytest.approx(moves[0], rel=5e-3)
     assert abs(moves.sum()) < 1e-12
 

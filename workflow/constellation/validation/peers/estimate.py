@@ -24,6 +24,7 @@ class Shapes:
     response: NDArray[np.float64]  # R (n,)
     settled: NDArray[np.bool_]  # (n,) whether the galaxy counts; the others have a = R = 0
     chi2_per_pixel: float  # NaN where the code fits nothing
+    cpu_s: float  # of all galaxies
 
     def shear(self) -> tuple[complex, Complex]:
         """The reduced shear, and by how much each galaxy moves it (n,)."""

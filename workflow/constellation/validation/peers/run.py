@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from importlib import import_module
 from types import ModuleType
 
@@ -31,11 +30,8 @@ def run_peers(case: Case, scene: GridScene, shears: list[tuple[float, float]]) -
     for shear in shears:
         image = scene.draw(shear)
         for code in codes:
-            started = time.process_time()
-            found = code.measure(told, image)
-            cpu_s = (time.process_time() - started) / len(found)
-            for shapes in found:
-                answer, moves = _answer(shapes, scene.unit, shear, cpu_s)
+            for shapes in code.measure(told, image):
+                answer, moves = _answer(shapes, scene.unit, shear)
                 answers.append(answer)
                 influence.append(moves)
     return Block(case.name, scene.block, answers, influence)
@@ -53,9 +49,7 @@ def _code(name: str) -> ModuleType:
         ) from error
 
 
-def _answer(
-    shapes: Shapes, unit: int, true_shear: tuple[float, float], cpu_s: float
-) -> tuple[Answer, pa.Table]:
+def _answer(shapes: Shapes, unit: int, true_shear: tuple[float, float]) -> tuple[Answer, pa.Table]:
     shear, moved = shapes.shear()
     moved = moved.reshape(-1, unit).sum(axis=1)
     by_component = np.stack([moved.real, moved.imag])
@@ -70,7 +64,7 @@ def _answer(
         converged=bool(shapes.settled.all()),
         settled_share=float(shapes.settled.mean()),
         chi2_per_pixel=shapes.chi2_per_pixel,
-        cpu_s=cpu_s,
+        cpu_s=shapes.cpu_s,
         compile_s=0.0,
     )
     table = pa.table(

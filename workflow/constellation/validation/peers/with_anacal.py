@@ -10,6 +10,8 @@ example for isolated galaxies, `anacal_catalogue` those of the catalogue that sh
 
 from __future__ import annotations
 
+import time
+
 import anacal
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +22,9 @@ from constellation.mock_survey.scene import adu_per_ujy
 from constellation.validation.peers.estimate import Shapes
 from constellation.validation.peers.told import Told
 
+Floats = NDArray[np.float64]
+Complex = NDArray[np.complex128]
+
 STAMP_PX = 64
 KERNEL_ARCSEC = 0.3
 MICROJANSKY_AB = 23.9
@@ -28,23 +33,36 @@ NOISE_STREAM = 5  # of a block's random numbers; the drawing takes 1 to 4
 
 def measure(told: Told, image: Frame) -> list[Shapes]:
     """Measure all galaxies, at their true and at their listed places."""
-    scene = told.scene
+    scene, turned = told.scene, told.to_sky
     zero_point = MICROJANSKY_AB + 2.5 * np.log10(adu_per_ujy(scene.survey.exposures[0]))
-    common = {
-        "fpfs_config": anacal.fpfs.FpfsConfig(npix=STAMP_PX, sigma_shapelets1=KERNEL_ARCSEC),
-        "pixel_scale": PIXEL_ARCSEC,
-        "noise_variance": scene.noise_adu**2,
-        "mag_zero": zero_point,
-        "gal_array": (image.sci - image.bkg).astype(np.float32),
-        "psf_array": told.psf(STAMP_PX, 1),
-        "noise_array": noise_image(told) if scene.settings.noise else None,
-    }
+    config = anacal.fpfs.FpfsConfig(npix=STAMP_PX, sigma_shapelets1=KERNEL_ARCSEC)
     found = []
     for method, places in (("anacal", scene.pixel_xy), ("anacal_catalogue", told.listed_xy)):
+        started = time.process_time()
         place = np.zeros(len(places), dtype=[("y", float), ("x", float)])
         place["x"], place["y"] = places.T
-        table = anacal.fpfs.process_image(**common, detection=place)
-        found.append(_on_the_sky(method, table, told))
+        table = anacal.fpfs.process_image(
+            fpfs_config=config,
+            pixel_scale=PIXEL_ARCSEC,
+            noise_variance=scene.noise_adu**2,
+            mag_zero=zero_point,
+            gal_array=(image.sci - image.bkg).astype(np.float32),
+            psf_array=told.psf(STAMP_PX, 1),
+            noise_array=noise_image(told) if scene.settings.noise else None,
+            detection=place,
+        )
+        moment, response = on_the_sky(table, turned)
+        settled = np.isfinite(moment) & np.isfinite(response)
+        found.append(
+            Shapes(
+                method,
+                np.where(settled, moment, 0.0),
+                np.where(settled, response, 0.0),
+                settled,
+                float("nan"),
+                time.process_time() - started,
+            )
+        )
     return found
 
 
@@ -67,16 +85,8 @@ def noise_image(told: Told) -> NDArray[np.float32]:
     return np.float32(scene.noise_adu) * noise[cut : len(noise) - cut, cut : len(noise) - cut]
 
 
-def _on_the_sky(method: str, table: np.ndarray, told: Told) -> Shapes:
-    """Its moments, turned; the mean response of the two components is the same in all axes."""
-    turn, added = told.to_sky
+def on_the_sky(table: np.ndarray, turned: tuple[Complex, Complex]) -> tuple[Complex, Floats]:
+    """Ellipticities (n,), west and north, and their response to shear, the components' mean."""
+    factor, added = turned
     response = 0.5 * (table["fpfs1_de1_dg1"] + table["fpfs1_de2_dg2"])
-    moment = turn * (table["fpfs1_e1"] + 1j * table["fpfs1_e2"]) + response * added
-    settled = np.isfinite(moment) & np.isfinite(response)
-    return Shapes(
-        method,
-        np.where(settled, moment, 0.0),
-        np.where(settled, response, 0.0),
-        settled,
-        float("nan"),
-    )
+    return factor * (table["fpfs1_e1"] + 1j * table["fpfs1_e2"]) + response * added, response

@@ -12,6 +12,8 @@ the population. Surveys calibrate its shear by simulations, which is not done he
 
 from __future__ import annotations
 
+import time
+
 import numpy as np
 from lensmc import measure_shear
 from lensmc.galaxy_model import alloc_working_arrays
@@ -41,7 +43,7 @@ class Stamp(Image):
 
 def measure(told: Told, image: Frame) -> list[Shapes]:
     """Measure all galaxies, one after the other, from their listed places."""
-    scene = told.scene
+    scene, started = told.scene, time.process_time()
     arrays = alloc_working_arrays(1.0, 1.0, oversampling=SAMPLES_PER_PX)
     light = (image.sci - image.bkg).astype(np.float32)
     psf = told.psf(PSF_PX, SAMPLES_PER_PX).astype(np.float32)
@@ -68,7 +70,7 @@ def measure(told: Told, image: Frame) -> list[Shapes]:
             mean[i] = found.e1 + 1j * found.e2
             mode[i] = found.e1_max + 1j * found.e2_max
             weight[i], chi2[i] = found.w, found.chi2
-    about = weight, weight > 0.0, float(np.nanmean(chi2))
+    about = weight, weight > 0.0, float(np.nanmean(chi2)), time.process_time() - started
     return [
         Shapes("lensmc", weight * mean, *about),
         Shapes("lensmc_mode", weight * mode, *about),
