@@ -7,15 +7,17 @@ import numpy as np
 import pytest
 
 from constellation.validation.analysis import measure
+from constellation.validation.asking import shears
 from constellation.validation.campaign import Campaign, Case
 from constellation.validation.drawing.scene import GridScene
+from constellation.validation.outcomes import outcomes
 from constellation.validation.peers.estimate import Shapes
 from constellation.validation.peers.run import run_peers
 from constellation.validation.peers.told import Told
 from constellation.validation.records import Answer, Block
-from constellation.validation.report import Report, markdown, outcomes, write_report
-from constellation.validation.runner import shears
+from constellation.validation.report import Report, write_report
 from constellation.validation.side_by_side import read_peers, side_by_side
+from constellation.validation.tables import markdown
 from shine.errors import ConfigurationError
 
 MISSING = "the group `peers` is not installed; `make validate-peers` installs it"
@@ -23,6 +25,7 @@ MISSING = "the group `peers` is not installed; `make validate-peers` installs it
 
 def case_of(*peers, **scene):
     settings = {"name": "one", "level": 1, "shows": "one kind", "blocks": 2, "scene": scene}
+    settings["peer_blocks"] = 2
     return Case.model_validate(settings | {"peers": peers})
 
 

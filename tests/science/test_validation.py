@@ -23,8 +23,8 @@ from constellation.validation.drawing.field import FieldScene
 from constellation.validation.drawing.scene import TILE, UNIT, GridScene
 from constellation.validation.drawing.settings import FieldSettings, SceneSettings
 from constellation.validation.influence import influences
+from constellation.validation.outcomes import Outcome, broken_limits
 from constellation.validation.records import Answer, Block
-from constellation.validation.report import Outcome, broken_limits
 from shine.errors import ConfigurationError
 from shine.population import ShapePrior, ShapeSamples, infer_shear
 from shine.result_schema import LOG_WEIGHT_STEPS, SHAPE_STEPS

@@ -60,15 +60,10 @@ def _describe_report(command: argparse.ArgumentParser) -> None:
 
 def _report(options: argparse.Namespace) -> None:
     from constellation.validation.campaign import load_campaign
-    from constellation.validation.report import (
-        Report,
-        calibrations,
-        markdown,
-        outcomes,
-        read_blocks,
-        write_report,
-    )
+    from constellation.validation.outcomes import calibrations, outcomes, read_blocks
+    from constellation.validation.report import Report, write_report
     from constellation.validation.side_by_side import read_peers, side_by_side
+    from constellation.validation.tables import markdown
 
     campaign = load_campaign(options.campaign)
     blocks = read_blocks(campaign, options.blocks)

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from shine.atomic import write_atomically
 
 if TYPE_CHECKING:
-    from constellation.validation.report import Calibration, Outcome
+    from constellation.validation.outcomes import Calibration, Outcome
 
 REQUIRED_M, REQUIRED_C = 2e-3, 1e-4
 COLOURS = {  # Okabe-Ito

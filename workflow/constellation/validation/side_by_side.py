@@ -5,9 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from constellation.validation.campaign import Campaign
-from constellation.validation.peers import METHOD_NAMES as PEER_NAMES
+from constellation.validation.outcomes import Outcome, outcomes
 from constellation.validation.records import Block
-from constellation.validation.report import METHOD_NAMES, Outcome, outcomes, with_error
 
 
 def read_peers(campaign: Campaign, folder: Path) -> dict[str, list[Block]]:
@@ -34,20 +33,3 @@ def side_by_side(
         numbers = {block.block for block in measured}
         together[name] = [block for block in blocks[name] if block.block in numbers] + measured
     return outcomes(campaign.model_copy(update={"cases": tuple(alone)}), together)
-
-
-def table(found: list[Outcome]) -> list[str]:
-    """Lines of Markdown: biases and seconds of a galaxy, code by code."""
-    lines = [
-        "| case | code | galaxies | m1 | m2 | c1 | c2 | s |",
-        "|---|---|---|---|---|---|---|---|",
-    ]
-    for item in found:
-        method, numbers = item.measured.method, item.numbers
-        code = PEER_NAMES.get(method) or f"shine, {METHOD_NAMES.get(method, method)}"
-        cells = [with_error(numbers, name) for name in ("m1", "m2", "c1", "c2")]
-        lines.append(
-            f"| {item.case.shows} | {code} | {numbers['n_galaxies']:,} | {' | '.join(cells)} | "
-            f"{1e-3 * numbers['cpu_ms_per_galaxy']:.2g} |"
-        )
-    return lines
