@@ -3,18 +3,23 @@
 import json
 import shutil
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pytest
 import yaml
+from astropy.io import fits
 
 from constellation.cli import main
+from constellation.mock_survey.catalogue import build_catalogue
 from constellation.mock_survey.detector import observe
+from constellation.mock_survey.flags import Flag
 from constellation.mock_survey.population import draw_population
 from constellation.mock_survey.scene import Scene
 from constellation.mock_survey.sky import deproject
+from constellation.mock_survey.write import write_survey
 from constellation.validation.analysis import cross_response, measure, psf_leakage
 from constellation.validation.asking import settings_of, shears
 from constellation.validation.campaign import Campaign, Case, Limits, load_campaign
@@ -22,11 +27,14 @@ from constellation.validation.coverage import covered, rank_counts
 from constellation.validation.drawing.field import FieldScene
 from constellation.validation.drawing.scene import TILE, UNIT, GridScene
 from constellation.validation.drawing.settings import FieldSettings, SceneSettings
+from constellation.validation.fields import by_blend
 from constellation.validation.influence import influences
 from constellation.validation.outcomes import Outcome, broken_limits
 from constellation.validation.records import Answer, Block
+from constellation.validation.runner import run_block
 from shine.errors import ConfigurationError
 from shine.population import ShapePrior, ShapeSamples, infer_shear
+from shine.reinference import reinfer
 from shine.result_schema import LOG_WEIGHT_STEPS, SHAPE_STEPS
 
 ROOT = Path(__file__).parents[2]
@@ -128,6 +136,27 @@ def test_influences_are_what_leaving_galaxies_out_does(infer_sigma):
     )
 
 
+def test_galaxies_fitted_alone_are_told_from_those_with_neighbours():
+    rng = np.random.default_rng(6)
+    true = 0.2 * (rng.standard_normal(60) + 1j * rng.standard_normal(60))
+    shape = np.repeat(true[:, None], 20, axis=1)
+    shape += 0.05 * (rng.standard_normal(shape.shape) + 1j * rng.standard_normal(shape.shape))
+    shape /= np.maximum(1.0, np.abs(shape) / 0.9)
+    table = source_table(ShapeSamples(shape, np.zeros(shape.shape), np.arange(60)))
+    blend = np.where(np.arange(60) < 20, np.arange(60) // 2, np.arange(60))
+    table = table.set_column(table.column_names.index("BLEND"), "BLEND", pa.array(blend))
+    prior = ShapePrior(0.25, infer_sigma=False)
+    [answer] = block(0).answers[:1]
+    alone, blended = by_blend(answer, table, prior)
+    assert (alone.method, alone.n_galaxies) == ("marginal_alone", 40)
+    assert (blended.method, blended.n_galaxies) == ("marginal_blended", 20)
+    expected = reinfer(table.slice(20), prior)
+    np.testing.assert_allclose(alone.shear, expected.shear)
+    assert np.hypot(*np.subtract(alone.shear, blended.shear)) > 1e-3
+    [only] = by_blend(answer, table.slice(20), prior)
+    assert only.method == "marginal_alone"
+
+
 @pytest.fixture(scope="module")
 def scene():
     return GridScene(SceneSettings(cells=8, margin_px=4), seed=3, block=0)
@@ -198,6 +227,52 @@ def test_members_of_a_field_differ_by_shear_and_turn_alone(field):
     assert np.abs(one.e1).max() > 0.1
     np.testing.assert_array_equal(one.e1 + 1j * one.e2, -(turned.e1 + 1j * turned.e2))
     np.testing.assert_array_equal(one.g1, -opposite.g1)
+
+
+def test_dark_sources_are_gone_and_nothing_else_is_changed(field):
+    def scene(*dark: str) -> FieldScene:
+        return FieldScene(FieldSettings(width_arcmin=2.0, dark=dark), seed=3, block=0)
+
+    bright = scene()
+    survey = bright.survey((0.02, 0.02), False)
+    whole = bright.shining(survey)
+    columns, _, listed = build_catalogue(bright.reference, bright.listable, bright.frames)
+    assert (whole.flux_ujy > 0.0).all()
+    gone = {}
+    for kind in ("stars", "faint", "hidden"):
+        one = scene(kind)
+        light = one.shining(survey)
+        np.testing.assert_array_equal(light.ra, whole.ra)
+        gone[kind] = light.flux_ujy == 0.0
+        np.testing.assert_array_equal(light.flux_ujy[~gone[kind]], whole.flux_ujy[~gone[kind]])
+        assert gone[kind].any()
+        there, _, _ = build_catalogue(one.reference, one.listable, one.frames)
+        if kind == "stars":
+            np.testing.assert_array_equal(gone[kind], whole.is_star)
+            assert len(there["OBJECT_ID"]) < len(columns["OBJECT_ID"])
+        else:
+            np.testing.assert_array_equal(there["OBJECT_ID"], columns["OBJECT_ID"])
+    # all that the catalogue does not list is either too faint or taken for another's part
+    np.testing.assert_array_equal(gone["faint"] | gone["hidden"], ~listed)
+    assert not (gone["faint"] & gone["hidden"]).any()
+    assert np.median(whole.flux_ujy[gone["hidden"]]) > np.median(whole.flux_ujy[gone["faint"]])
+
+
+def test_what_is_drawn_can_be_given(tmp_path):
+    """Sources of no light leave sky and noise alone."""
+    scene = FieldScene(FieldSettings(width_arcmin=0.5), seed=3, block=0)
+    survey = scene.survey((0.0, 0.0), False)
+    survey = survey.model_copy(update={"exposures": survey.exposures[:1]})
+    sources = draw_population(survey)
+    nothing = replace(sources, flux_ujy=np.zeros(len(sources)))
+    dark = write_survey(survey, tmp_path / "dark", workers=1, sources=nothing)
+    light = write_survey(survey, tmp_path / "light", workers=1)
+    with fits.open(dark.frames[0]) as one, fits.open(light.frames[0]) as other:
+        sky = one[1].data - other[1].data
+        assert (one[3].data & Flag.OBJECTS == 0).all()
+        assert (other[3].data & Flag.OBJECTS > 0).any()
+    assert np.nanmin(sky) < -10.0  # the light
+    assert np.nanmedian(np.abs(sky)) == 0.0
 
 
 def test_fields_have_the_same_noise_whatever_the_light(field):
@@ -280,6 +355,24 @@ def test_a_block_repeats_and_a_report_misses_none(tmp_path, capsys):
     assert "m is too large" in capsys.readouterr().out
     assert {item["method"] for item in found} == {"marginal", "marginal_inferred"}
     assert (tmp_path / "report" / "validation.png").read_bytes()[:4] == b"\x89PNG"
+
+
+def test_a_block_for_coverage_has_scenes_that_differ(tmp_path):
+    scene = {"cells": 8, "independent": True, "shear": 0.05, "galaxies": {"snr": 20}}
+    case = {"name": "two", "level": 1, "shows": "x", "blocks": 2, "scene": scene, "coverage": 2}
+    case["scene"]["galaxies"] |= {"flux_scatter": 0.3, "hlr_scatter": 0.2}
+    base = yaml.safe_load((ROOT / "config" / "validation_smoke.yaml").read_text())
+    campaign = Campaign.model_validate(base | {"cases": [case]})
+    found = run_block(campaign, campaign.cases[0], 1, tmp_path)
+    given = [answer for answer in found.answers if answer.method == "marginal"]
+    assert len({answer.true_shear for answer in given}) == 2
+    assert all(len(ranks) == 2 * 64 for ranks in found.ranks.values())
+    assert len(set(found.ranks["s1"])) > 100  # no scene is there twice
+    pulls = [
+        (np.array(answer.shear) - answer.true_shear) / np.sqrt(answer.covariance[::2])
+        for answer in given
+    ]
+    assert np.abs(pulls).max() < 5.0
 
 
 def test_the_smoke_keeps_its_limits(tmp_path):

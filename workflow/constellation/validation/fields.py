@@ -34,12 +34,12 @@ def run_field(campaign: Campaign, case: Case, block: int, root: Path) -> Block:
             found, sources = ask(place, settings, member[0])
             answers += found
             if method == "marginal":
-                answers += _by_blend(found[0], sources, given_prior(settings))
+                answers += by_blend(found[0], sources, given_prior(settings))
         shutil.rmtree(place)  # 0.1 GB
     return Block(case.name, block, answers, [])
 
 
-def _by_blend(answer: Answer, sources: pa.Table, prior: ShapePrior) -> list[Answer]:
+def by_blend(answer: Answer, sources: pa.Table, prior: ShapePrior) -> list[Answer]:
     """The shear of the galaxies that were fitted alone, and of those fitted with neighbours."""
     _, blend, size = np.unique(sources["BLEND"], return_inverse=True, return_counts=True)
     has = pa.compute.is_valid(sources["SAMPLE_LOG_WEIGHT"]).to_numpy()
