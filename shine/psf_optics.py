@@ -60,6 +60,8 @@ class _Grid:
 
 @dataclass(frozen=True)
 class Optics:
+    """One kind of optics, on the grid that stamps of one size are fitted on."""
+
     kind: Callable[[int], "Optics"]  # the same optics for stamps of a size (px)
     grid: _Grid
     profile: Callable[[Array, float], tuple[Array, Array]]  # s, shape (w, n or c) -> T, dT/ds
@@ -67,11 +69,8 @@ class Optics:
     shapes: tuple[float, float, float]  # least, first and greatest
 
 
-def fitted_models(stamps: Array, guess: Array, optics: Optics, wide: int) -> Array:
-    """The fitted models (m, 2 wide - 1, 2 wide - 1) of stamps (m, k, k), at half pixels.
-
-    They reach as far as a stamp of `wide` pixels. Raises ValueError where a fit does not converge.
-    """
+def fitted_parameters(stamps: Array, guess: Array, optics: Optics) -> Array:
+    """The parameters (m, 8) that fit stamps (m, k, k); ValueError where one does not converge."""
     size = stamps.shape[-1]
     fitted, chi2, going = _fit(stamps, guess, optics, N_OWN)
     if len(going):
@@ -82,9 +81,17 @@ def fitted_models(stamps: Array, guess: Array, optics: Optics, wide: int) -> Arr
             f"{MAX_STEPS} steps: rms residual up to {np.sqrt(chi2[worst]) / size:.2g} of the peak, "
             f"centroid ({x:.2f}, {y:.2f}) px from the centre"
         )
-    roomy = optics.kind(2 * wide)  # light that falls slowly folds back within a short period
-    hats = _transforms(fitted, roomy, 0)[:, 0]
-    return 4.0 * _crop(_images(hats, 2 * roomy.grid.n), 2 * wide - 1)
+    return fitted
+
+
+def model_images(parameters: Array, optics: Optics, size: int) -> Array:
+    """The models (m, 2 k - 1, 2 k - 1) of stamps of `size` k, at half pixels.
+
+    `optics` may be on a wider grid than what was fitted: light that falls slowly folds back into
+    an image within a short period.
+    """
+    hats = _transforms(parameters, optics, 0)[:, 0]
+    return 4.0 * _crop(_images(hats, 2 * optics.grid.n), 2 * size - 1)
 
 
 def choose_optics(stamp: Array, cutoff: float) -> tuple[Optics, Array]:

@@ -41,6 +41,7 @@ class QuadrantView:
     psf_oversampling: int  # PSF samples per pixel
     adu_per_ujy: float
     exposure: str
+    psf_margin: int = 0  # samples around what the file's stamps hold, filled by a model
 
 
 @dataclass

@@ -20,11 +20,13 @@ from shine.psf_optics import (
     annular_mtf,
     centroids,
     choose_optics,
-    fitted_models,
+    fitted_parameters,
+    model_images,
 )
 
 Array = NDArray[np.float64]
 
+ROOM = 3  # half widths of a result, for its light to fall in
 CHUNK = 16  # stamps worked on at once: a few MB, so that they stay in the cache
 
 
@@ -59,6 +61,7 @@ class SuperResolver:
         self._guess[:, :3] = centroids(self._flat)
         size = native.shape[-1]
         self._spread = _interpolation(size, cutoff)
+        self._roomy = self._optics.kind(ROOM * wide(size) // 2)
         self._fine = np.full((len(native), *(2 * wide(size) - 1,) * 2), np.nan, np.float32)
         self._done = np.zeros(len(native), bool)
         self._lock = threading.Lock()
@@ -73,9 +76,10 @@ class SuperResolver:
             for first in range(0, len(missing), CHUNK):
                 part = missing[first : first + CHUNK]
                 size = self._flat.shape[-1]
-                fine = fitted_models(self._flat[part], self._guess[part], self._optics, wide(size))
+                fitted = fitted_parameters(self._flat[part], self._guess[part], self._optics)
+                fine = model_images(fitted, self._roomy, wide(size))
                 margin = wide(size) - size  # of the stamp, in half pixels
-                inner = fine[:, margin : margin + 2 * size - 1, margin : margin + 2 * size - 1]
+                inner = fine[:, margin:-margin, margin:-margin]
                 left = self._flat[part] - inner[:, ::2, ::2]
                 inner += self._spread @ left @ self._spread.T
                 self._fine[part] = fine * self._scale[part, None, None]
@@ -93,7 +97,7 @@ def super_resolve(stamps: ArrayLike, pixel_arcsec: float) -> NDArray[np.float32]
 
 
 def wide(size: int) -> int:
-    """Width of the result for stamps of `size` pixels: half as much again on either side."""
+    """Width in pixels of what stamps of `size` give: half as much again on either side."""
     return 2 * size - 1
 
 

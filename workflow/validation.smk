@@ -154,7 +154,7 @@ rule block:
         "../environment.yml"
     threads: 1
     resources:
-        mem_mb=3000,
+        mem_mb=4000,
     params:
         meaning=meaning,
         code=code_digest(),

@@ -69,6 +69,7 @@ class Looker:
             psf=grid.at(blend_x, blend_y),
             psf_moments=jacobian @ grid.moments_at(blend_x, blend_y) @ jacobian.mT,
             psf_oversampling=grid.oversampling,
+            psf_margin=grid.margin,
             adu_per_ujy=quadrant.adu_per_ujy,
             exposure=quadrant.exposure,
         )

@@ -2,7 +2,8 @@
 
 The stamps hold the effective PSF: the pixel response is in them, so a model convolved by them must
 not be convolved by the pixel again (`PsfConfig.pixel` says so of a file that is otherwise). Their
-sums, 0.93 to 0.97, say how much light the stamp holds; they are kept as they are. Taken for granted
+sums, 0.93 to 0.97, say how much light the stamp holds; they are kept as they are, and what fitted
+optics send beyond them is added (`PsfConfig.model`). Taken for granted
 until `PsfConfig` says otherwise: the first row of stamps belongs to the lowest y, and the nodes are
 the centres of nine by nine cells.
 """
@@ -39,6 +40,7 @@ class PsfGrid:
     usable: NDArray[np.bool_]  # (9, 9) nodes whose stamp is finite and has a positive sum
     where: str  # file and HDU
     oversampling: int = 1  # samples per pixel, in each direction
+    margin: int = 0  # samples around what the file holds, which the fitted optics fill
 
     @classmethod
     def from_image(cls, image: NDArray, frame_shape: tuple[int, int], where: str) -> Self:
@@ -90,6 +92,7 @@ class PsfGrid:
         if no model of the telescope fits the stamps.
         """
         stamps, factor = self.stamps, {"native": 1, "optics": 1, "oversampled": 2}[config.model]
+        margin = 0
         if config.pixel == "to_convolve":
             stamps = convolve_pixel(stamps, factor)
         if config.model == "optics":
@@ -99,8 +102,9 @@ class PsfGrid:
             except ValueError as error:
                 action = "Check the file, or take it as it is with inference.psf.model: native."
                 raise InputError(explain(self.where, str(error), "PSF stamps", action)) from error
+            margin = (fine.shape[-1] - (2 * stamps.shape[-1] - 1)) // 2
             stamps, factor = fine.reshape(*stamps.shape[:2], *fine.shape[1:]), 2
-        return replace(self, stamps=stamps, oversampling=factor)
+        return replace(self, stamps=stamps, oversampling=factor, margin=margin)
 
     def _around(self, x: Floats, y: Floats) -> NDArray[np.bool_]:
         """The nodes (9, 9) between which the positions lie."""
@@ -156,7 +160,7 @@ class PsfGrid:
                 yield row, column, weight_x * weight_y
 
 
-@functools.lru_cache(maxsize=150)  # of a row of a tile's sub-tiles in four exposures: 320 MB
+@functools.lru_cache(maxsize=150)  # of a row of a tile's sub-tiles in four exposures: 390 MB
 def _resolver(content: bytes, size: int, pixel_arcsec: float) -> SuperResolver:
     """Kept, for neighbouring sub-tiles share quadrants, and exposures may share a PSF."""
     return SuperResolver(np.frombuffer(content, np.float32).reshape(-1, size, size), pixel_arcsec)

@@ -171,7 +171,7 @@ class _Loader:
         index = np.full(len(sources.object_id), getattr(gal.profile, "index", 0.0))
         scale = np.sqrt(np.abs(np.linalg.det(view.jacobian))).mean()
         light = PROFILES[profile].light_radius(outside, index) * _half_light_radii(sources)
-        psf_radius = _psf_radius(view.psf, outside) / view.psf_oversampling
+        psf_radius = _psf_radius(view.psf, view.psf_margin, outside) / view.psf_oversampling
         radius = np.hypot(light / scale, psf_radius)
         position = _positions_arcsec(sources) / scale
         around = [enclosing_circle(position[rows], radius[rows])[1] for rows in self._blends.rows()]
@@ -235,9 +235,14 @@ def _find_blends(sources: SourceTable) -> tuple[Blends, np.ndarray]:
     return blends, centres
 
 
-def _psf_radius(psf: np.ndarray, outside: float) -> float:
-    """Radius in samples that holds all but `outside` of the mean PSF's light."""
+def _psf_radius(psf: np.ndarray, margin: int, outside: float) -> float:
+    """Radius in samples that holds all but `outside` of the mean PSF's light.
+
+    The margin that a model fills does not count: its faint light would double the stamps of small
+    galaxies, and without it their shears are the same to 1e-5.
+    """
     stamp = psf.mean(axis=0)
+    stamp = stamp[margin : len(stamp) - margin, margin : len(stamp) - margin]
     half = stamp.shape[0] // 2
     y, x = np.mgrid[-half : half + 1, -half : half + 1]
     order = np.argsort(np.hypot(x, y), axis=None)

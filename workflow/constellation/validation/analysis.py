@@ -20,6 +20,7 @@ from constellation.validation.records import Block
 Floats = NDArray[np.float64]
 
 DRAWS = 2000
+FEWEST_BLOCKS = 5  # whose scatter is taken for an error
 NAMES = ("m1", "m2", "c1", "c2")
 
 
@@ -41,11 +42,11 @@ class Measured:
         return self.values.mean(axis=0)
 
     def errors(self) -> Floats:
-        """Bootstrap errors (4,); NaN where one block is all there is and no unit is known."""
+        """Bootstrap errors (4,); NaN where no unit is known and blocks are too few to tell."""
         rng = np.random.default_rng(0)
         if self.moves:
             units = np.concatenate([self.moves[b] for b in self.block]) / len(self.block)
-        elif len(self.block) > 1:
+        elif len(self.block) >= FEWEST_BLOCKS:
             units = (self.values - self.mean) / len(self.block)
         else:
             return np.full(4, np.nan)

@@ -81,9 +81,17 @@ class Campaign(Settings):
         if len(set(names)) != len(names):
             raise ValueError(f"cases: names repeated in {names}")
         for case in self.cases:
-            uniform = case.scene.independent and case.scene.galaxies.population == "uniform"
-            if case.coverage and not (uniform and case.scene.noise):
+            galaxies = case.scene.galaxies
+            uniform = galaxies.population == "uniform" and galaxies.profile != "real"
+            if case.coverage and not (uniform and case.scene.independent and case.scene.noise):
                 raise ValueError(f"cases.{case.name}.coverage: needs independent uniform galaxies")
+            isolated = case.field is None and case.coverage is None
+            if case.peers and not (isolated and galaxies.profile != "real"):
+                raise ValueError(f"cases.{case.name}.peers: needs isolated galaxies with a formula")
+            if case.peer_blocks > case.blocks:
+                raise ValueError(
+                    f"cases.{case.name}.peer_blocks: the case has {case.blocks} blocks"
+                )
             if case.compared_with is not None and case.compared_with not in names:
                 raise ValueError(f"cases.{case.name}.compared_with: no case {case.compared_with}")
         return self

@@ -40,11 +40,10 @@ def run_grid(
 def run_coverage(campaign: Campaign, case: Case, block: int, root: Path) -> Block:
     """Images that have nothing in common, each under a shear of its own."""
     answers, ranks = [], {}
-    size = case.scene.shear
     for number in range(case.coverage * block, case.coverage * (block + 1)):
         scene = GridScene(case.scene, campaign.seed, number)
-        g1, g2 = np.random.default_rng((campaign.seed, number, 4)).uniform(-size, size, 2)
-        shear, folder = (float(g1), float(g2)), root / f"{number}"
+        shear = scene.random_shear()
+        folder = root / f"{number}"
         listed, truth = _catalogue(scene, folder)
         place = _draw(scene, shear, listed, folder)
         settings = matched_priors(settings_of(campaign, case, ("marginal", number)), scene)

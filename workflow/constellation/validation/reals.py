@@ -1,4 +1,7 @@
-"""A block of galaxies that Hubble saw."""
+"""A block of galaxies that Hubble saw.
+
+A module of its own, so that a change of how these are drawn repeats no others.
+"""
 
 from __future__ import annotations
 

@@ -79,7 +79,7 @@ def _difference_row(item: Outcome) -> str:
     cells = [_with_error(item.numbers, f"delta_{name}") for name in NAMES]
     method = METHOD_NAMES.get(item.measured.method, item.measured.method)
     leakage = ""
-    if "psf_leakage" in item.numbers:
+    if item.numbers.get("psf_leakage_err") is not None:
         leakage = f"{item.numbers['psf_leakage']:+.1e} ± {item.numbers['psf_leakage_err']:.0e}"
     minus = item.case.compared_with
     return f"| {item.case.shows} | {minus} | {method} | {' | '.join(cells)} | {leakage} |"

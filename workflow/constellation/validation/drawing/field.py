@@ -55,6 +55,11 @@ class FieldScene:
 
     def shining(self, survey: MockSurveyConfig) -> Sources:
         """The sources of one member's survey, as they are drawn."""
+        return self._darkened(draw_population(survey), self._dark)
+
+    @cached_property
+    def _dark(self) -> np.ndarray:
+        """Which sources give no light (n,)."""
         dark = self.listable.flux_ujy == 0.0
         if {"faint", "hidden"} & {*self.settings.dark}:
             _, _, listed = build_catalogue(self.reference, self.listable, self.frames)
@@ -64,7 +69,7 @@ class FieldScene:
             kinds = {"faint": ~bright, "hidden": bright & ~listed}
             for kind in kinds.keys() & {*self.settings.dark}:
                 dark |= kinds[kind]
-        return self._darkened(draw_population(survey), dark)
+        return dark
 
     @staticmethod
     def _darkened(sources: Sources, dark: np.ndarray) -> Sources:

@@ -7,18 +7,17 @@ before the PSF. A unit is one galaxy turned by 0, 90, 45 and 135 degrees.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from pathlib import Path
 
 import galsim
 import numpy as np
 
-from constellation.mock_survey.population import Sources
 from constellation.mock_survey.scene import adu_per_ujy
 
 from .psfs import psf_profile
-from .scene import SNR_STAMP_PX, TURN, GridScene
+from .scene import SNR_STAMP_PX, TURN, GridScene, Purpose
 
 CATALOGUE = "real_galaxy_catalog_23.5_example.fits"
 # of the sizes of Euclid's lensing galaxies; larger ones reach beyond their cut-outs
@@ -37,22 +36,16 @@ def cosmos(sample: Path) -> galsim.COSMOSCatalog:
 class RealScene(GridScene):
     """As `GridScene`, of galaxies of one signal-to-noise, drawn from the sample at random."""
 
-    @cached_property
-    def sources(self) -> Sources:
-        """The galaxies without shear; their shapes and sizes are those of Sersic fits."""
-        plain, number = super().sources, self._numbers
+    def _bodies(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Fluxes, half-light radii and ellipticities (n,); the latter two are of Sersic fits."""
+        number = self._numbers
         fits = self._sample.param_cat[self._sample.orig_index]
         q, angle = fits["sersicfit"][number, 3], fits["sersicfit"][number, 7]
         shape = (1.0 - q) / (1.0 + q) * np.exp(2j * (angle + self._angles))
         per_ujy = adu_per_ujy(self.survey.exposures[0]) / self.noise_adu
         snr = {k: per_ujy * self._norm(k) for k in np.unique(number).tolist()}
-        return replace(
-            plain,
-            flux_ujy=self.settings.galaxies.snr / np.array([snr[k] for k in number.tolist()]),
-            hlr_arcsec=fits["hlr"][number, 0],
-            e1=shape.real,
-            e2=shape.imag,
-        )
+        flux = self.settings.galaxies.snr / np.array([snr[k] for k in number.tolist()])
+        return flux, fits["hlr"][number, 0], shape
 
     def intrinsic(self, i: int) -> galsim.GSObject:
         """Galaxy i without shear and without Hubble's PSF, of any flux."""
@@ -66,18 +59,23 @@ class RealScene(GridScene):
     def _numbers(self) -> np.ndarray:
         """Which galaxy of the sample each one is (n,)."""
         n_units = self.settings.cells**2 // self.unit
-        return np.repeat(self._rng(5).integers(len(self._sample), size=n_units), self.unit)
+        return np.repeat(
+            self._rng(Purpose.GALAXIES).integers(len(self._sample), size=n_units), self.unit
+        )
 
     @cached_property
     def _angles(self) -> np.ndarray:
         """By how much each one is turned (n,), radians from west to north."""
         n_units = self.settings.cells**2 // self.unit
-        first = self._rng(6).uniform(0.0, 2.0 * np.pi, n_units)
-        within = np.tile(0.5 * np.angle(TURN[: self.unit]), n_units)
+        first = self._rng(Purpose.ANGLES).uniform(0.0, 2.0 * np.pi, n_units)
+        # 135 degrees and not -45: with the pixels, a lopsided galaxy turns by 90, not by -90
+        within = np.tile(0.5 * (np.angle(TURN[: self.unit]) % (2.0 * np.pi)), n_units)
         return np.repeat(first, self.unit) + within
 
     def _galaxy(self, number: int) -> galsim.GSObject:
-        return self._sample.makeGalaxy(number, gal_type="real").withFlux(1.0)
+        # nothing around the cut-out: padding with noise would be another one at each call
+        galaxy = self._sample.makeGalaxy(number, gal_type="real", noise_pad_size=0)
+        return galaxy.withFlux(1.0)
 
     def _norm(self, number: int) -> float:
         """Root of the sum of the squared pixels, for light 1."""

@@ -12,6 +12,7 @@ estimator without that symmetry make of it; of the difference between opposite s
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import IntEnum
 from functools import cached_property
 
 import galsim
@@ -46,6 +47,18 @@ LIST_ALL = {
     "deblend_arcsec": 0.0,
     "spurious_fraction": 0.0,
 }
+
+
+class Purpose(IntEnum):
+    """What a block's random numbers are for, each from a stream of its own."""
+
+    PLACES = 1
+    NOISE = 2
+    SCATTER = 3  # of fluxes and sizes
+    SHEAR = 4  # of a scene for coverage
+    GALAXIES = 5  # that are taken from a sample
+    ANGLES = 6  # by which they are turned
+    ADDED_NOISE = 7  # that another code asks for
 
 
 @dataclass(frozen=True)
@@ -99,7 +112,7 @@ class GridScene:
         cells, spacing = self.settings.cells, self.settings.spacing_px
         rows, columns = np.divmod(np.arange(cells**2), cells)
         centre = self.settings.margin_px + spacing * (np.stack([columns, rows], 1) + 0.5) - 0.5
-        x, y = self._rng(1).uniform(-0.5, 0.5, (2, cells**2 // self.unit, 1))
+        x, y = self._rng(Purpose.PLACES).uniform(-0.5, 0.5, (2, cells**2 // self.unit, 1))
         turned = WITH_PIXELS[: self.unit]
         within = np.stack([np.where(turned, -y, x), np.where(turned, x, y)], axis=2)
         return centre + within.reshape(-1, 2)
@@ -107,16 +120,9 @@ class GridScene:
     @cached_property
     def sources(self) -> Sources:
         """The true galaxies without shear, unit by unit."""
-        n, galaxies = self.settings.cells**2, self.settings.galaxies
-        unit = np.repeat(np.arange(n // self.unit), self.unit)
-        drawn = draw_population(self.survey)[unit]
-        shape = (drawn.e1 + 1j * drawn.e2) * np.tile(TURN[: self.unit], n // self.unit)
+        flux, hlr, shape = self._bodies()
         ra, dec = self.frame.to_sky(*self.pixel_xy.T)
-        flux, hlr = drawn.flux_ujy, drawn.hlr_arcsec
-        if galaxies.population == "uniform":
-            scatter = np.exp(self._rng(3).standard_normal((2, n // self.unit)))[:, unit]
-            flux = self.typical_flux_ujy * scatter[0] ** galaxies.flux_scatter
-            hlr = galaxies.hlr_arcsec * scatter[1] ** galaxies.hlr_scatter
+        n = len(shape)
         zero = np.zeros(n)
         return Sources(
             ra=ra,
@@ -140,6 +146,12 @@ class GridScene:
         """Pixel rms."""
         return pixel_noise_adu(self.survey)
 
+    def random_shear(self) -> tuple[float, float]:
+        """A shear for this block alone, each component between -`shear` and `shear`."""
+        size = self.settings.shear
+        g1, g2 = self._rng(Purpose.SHEAR).uniform(-size, size, 2)
+        return float(g1), float(g2)
+
     def draw(self, shear: tuple[float, float]) -> Frame:
         """The image under a reduced shear (u west, v north), with its noise and background."""
         side, noise = self.settings.side_px, np.float32(self.noise_adu)
@@ -148,6 +160,18 @@ class GridScene:
         if self.settings.noise:
             sci += noise * self._noise()
         return Frame(sci, np.full_like(sky, noise), np.zeros((side, side), np.int32), sky)
+
+    def _bodies(self) -> tuple[Array, Array, NDArray[np.complex128]]:
+        """Fluxes (uJy), half-light radii (arcsec) and ellipticities (n,) each."""
+        galaxies, n_units = self.settings.galaxies, self.settings.cells**2 // self.unit
+        unit = np.repeat(np.arange(n_units), self.unit)
+        drawn = draw_population(self.survey)[unit]
+        shape = (drawn.e1 + 1j * drawn.e2) * np.tile(TURN[: self.unit], n_units)
+        if galaxies.population == "survey":
+            return drawn.flux_ujy, drawn.hlr_arcsec, shape
+        scatter = np.exp(self._rng(Purpose.SCATTER).standard_normal((2, n_units)))[:, unit]
+        flux = self.typical_flux_ujy * scatter[0] ** galaxies.flux_scatter
+        return flux, galaxies.hlr_arcsec * scatter[1] ** galaxies.hlr_scatter, shape
 
     def intrinsic(self, i: int) -> galsim.GSObject:
         """Galaxy i without shear, of any flux."""
@@ -203,7 +227,7 @@ class GridScene:
     def _noise(self) -> NDArray[np.float32]:
         """Unit noise (side, side), cell by cell that of its unit; independent in the margin."""
         side, spacing, cells = self.settings.side_px, self.settings.spacing_px, self.settings.cells
-        rng = self._rng(2)
+        rng = self._rng(Purpose.NOISE)
         if self.settings.independent:
             return rng.standard_normal((side, side), dtype=np.float32)
         own = rng.standard_normal((cells**2 // 4, spacing, spacing), dtype=np.float32)
@@ -227,12 +251,14 @@ class GridScene:
         scale = adu_per_ujy(self.survey.exposures[0])
         return float(scale * np.sqrt(np.sum(stamp.astype(float) ** 2)) / self.noise_adu)
 
-    def _rng(self, purpose: int) -> np.random.Generator:
-        return np.random.default_rng((self.seed, self.block, purpose))
+    def _rng(self, purpose: Purpose) -> np.random.Generator:
+        return np.random.default_rng((self.seed, self.block, int(purpose)))
 
 
 def profile(galaxies: GalaxySettings, hlr_arcsec: float) -> galsim.GSObject:
     """A round galaxy of light 1."""
+    if galaxies.profile == "real":
+        raise ValueError("real galaxies are drawn from their cut-outs, see RealScene")
     if galaxies.profile == "sersic":
         return galsim.Sersic(n=galaxies.sersic_index, half_light_radius=hlr_arcsec)
     disc = galsim.Exponential(half_light_radius=hlr_arcsec)

@@ -102,7 +102,7 @@ class FieldSettings(Settings):
     dark: tuple[Literal["stars", "faint", "hidden"], ...] = Field(
         (),
         description="what gives no light, everything else being the same: stars (which are not "
-        "listed either), sources too faint for the catalogue, or those that it takes for a part "
-        "of a brighter neighbour",
+        "listed either; what they hid then is, and spurious entries are others), sources too faint "
+        "for the catalogue, or those that it takes for a part of a brighter neighbour",
     )
     shear: Annotated[float, Field(gt=0, lt=0.2)] = 0.02
