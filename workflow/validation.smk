@@ -72,10 +72,19 @@ def sample_of(wildcards):
     return [] if folder is None else [folder / name for name in FILES]
 
 
+def peer_meaning(wildcards):
+    """What other codes' answers depend on, but for the block's number: nothing of shine's."""
+    case = CASES.case(wildcards.case)
+    known = [CASES.seed, case.scene.model_dump(mode="json"), case.peers]
+    return hashlib.sha256(json.dumps(known, sort_keys=True).encode()).hexdigest()
+
+
 def peer_code(wildcards):
-    """What other codes' answers depend on: how they are asked, and their versions."""
+    """The code that asks other codes, and their versions."""
     asked = CASES.case(wildcards.case).peers
-    parts = [code_of(f"constellation.validation.peers.with_{name}") for name in asked]
+    # run.py imports the others by names that are made up as it runs
+    modules = ["run"] + [f"with_{name}" for name in asked]
+    parts = [code_of(f"constellation.validation.peers.{name}") for name in modules]
     return parts + [version(name) for name in asked]
 
 
@@ -117,14 +126,13 @@ rule report:
         "../environment.yml"
     params:
         blocks=RESULTS / "blocks",
-        peers=RESULTS / "peers",
         target=TARGET,
         folder=RESULTS,
     message:
         "Reporting the biases"
     shell:
         "constellation validation-report --campaign {input.campaign:q} --blocks {params.blocks:q}"
-        " --peers {params.peers:q}"
+        " --peers {input.peers:q}"
         " --command {params.target:q} --output {params.folder:q} 2>&1 | tee {log:q}"
 
 
@@ -184,7 +192,7 @@ rule peers:
     resources:
         mem_mb=2000,
     params:
-        meaning=meaning,
+        meaning=peer_meaning,
         code=peer_code,
         campaign=CAMPAIGN,
     message:

@@ -2,23 +2,26 @@
 
 import json
 import sys
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
+from constellation import code_digests
 from constellation.validation.analysis import measure
-from constellation.validation.asking import shears
 from constellation.validation.campaign import Campaign, Case
 from constellation.validation.drawing.scene import GridScene
+from constellation.validation.drawing.settings import FieldSettings, SceneSettings
 from constellation.validation.outcomes import outcomes
 from constellation.validation.peers.estimate import Shapes
 from constellation.validation.peers.run import run_peers
 from constellation.validation.peers.told import Told
 from constellation.validation.records import Answer, Block
 from constellation.validation.report import Report, write_report
-from constellation.validation.side_by_side import read_peers, side_by_side
+from constellation.validation.shears import shears
+from constellation.validation.side_by_side import not_asked, read_peers, side_by_side
 from constellation.validation.tables import markdown
-from shine.errors import ConfigurationError
+from shine.errors import ConfigurationError, ConvergenceError, InputError
 
 MISSING = "the group `peers` is not installed; `make validate-peers` installs it"
 
@@ -29,14 +32,27 @@ def case_of(*peers, **scene):
     return Case.model_validate(settings | {"peers": peers})
 
 
+def run(case, block=0):
+    return run_peers(Campaign(cases=(case,)), case, block)
+
+
+class Code:
+    """In the place of a code's module: finds the shear, from the galaxies that settle."""
+
+    def __init__(self, settled):
+        self.settled = settled
+
+    def measure(self, told, image):
+        del image
+        weight = 1.0 * self.settled
+        return [Shapes("anacal", (0.01 + 0.02j) * weight, weight, self.settled, 1.0, 2.0)]
+
+
 def test_anacal_finds_the_shear_of_noiseless_images():
     """Roll, parity and the distortion that the pixels' axes lose; m was -0.8e-4, c 4e-7."""
     pytest.importorskip("anacal", reason=MISSING)
     case = case_of("anacal", cells=16, noise=False, galaxies={"snr": 1000})
-    blocks = [
-        run_peers(case, GridScene(case.scene, 1, number), shears(case.scene.shear, number))
-        for number in range(2)
-    ]
+    blocks = [run(case, number) for number in range(2)]
     for method in ("anacal", "anacal_catalogue"):
         measured = measure(blocks, method)
         assert np.abs(measured.values[:, :2]).max() < 5e-4
@@ -58,6 +74,8 @@ def test_anacal_s_noise_cancels_within_a_unit():
     np.testing.assert_array_equal(first, -second)
     own = image.sci - image.bkg - scene.light((0.0, 0.0))
     assert abs(np.corrcoef(own.ravel(), added.ravel())[0, 1]) < 0.01
+    told = Told(scene)
+    assert noise_image(told) is noise_image(told)  # drawn once for all methods and images
     edge = GridScene(case_of(cells=8, margin_px=-24).scene, 1, 0)
     assert noise_image(Told(edge)).shape == edge.draw((0.0, 0.0)).sci.shape
 
@@ -74,7 +92,25 @@ def test_lensmc_finds_each_galaxy_s_ellipticity_on_the_sky():
     found = {item.method: item for item in ask(told, scene.draw((0.02, 0.02)))}
     mode = found["lensmc_mode"]
     assert mode.settled.all()
-    np.testing.assert_allclose(mode.moment / mode.response, seen, atol=5e-3)
+    np.testing.assert_allclose(mode.moment / mode.response, seen, atol=2e-3)
+
+
+def test_lensmc_s_chains_are_others_in_every_block(monkeypatch):
+    pytest.importorskip("lensmc", reason=MISSING)
+    from constellation.validation.peers import with_lensmc
+
+    seeds = []
+
+    def fail(_stamp, *, seed, **_settings):
+        seeds.append(seed)
+        return SimpleNamespace(has_values=False)
+
+    monkeypatch.setattr(with_lensmc, "measure_shear", fail)
+    case = case_of("lensmc", cells=8)
+    for block in range(2):
+        with pytest.raises(ConvergenceError, match=f"case one, block {block}, .* by lensmc"):
+            run(case, block)
+    assert seeds == list(range(128))
 
 
 def test_a_code_that_is_missing_says_how_to_get_it(monkeypatch):
@@ -82,13 +118,51 @@ def test_a_code_that_is_missing_says_how_to_get_it(monkeypatch):
     monkeypatch.setitem(sys.modules, "anacal", None)
     case = case_of("anacal", cells=8)
     with pytest.raises(ConfigurationError, match="make validate-peers"):
-        run_peers(case, GridScene(case.scene, 1, 0), shears(0.02, 0))
+        run(case)
 
 
-def test_other_codes_are_not_asked_about_other_kinds_of_images():
-    case = case_of(cells=8)
-    with pytest.raises(ConfigurationError, match="case one"):
-        run_peers(case, GridScene(case.scene, 1, 0), shears(0.02, 0))
+@pytest.mark.parametrize(
+    ("changed", "found"),
+    [
+        ({"peers": ()}, "no `peers`"),
+        ({"field": FieldSettings()}, "`field`"),
+        ({"coverage": 3}, "`coverage`"),
+        (
+            {"scene": SceneSettings(galaxies={"profile": "real", "sample": "cosmos"})},
+            "`profile: real`",
+        ),
+    ],
+)
+def test_other_codes_are_not_asked_about_other_kinds_of_images(changed, found):
+    case = case_of("anacal", cells=8)
+    with pytest.raises(ConfigurationError, match=f"case one: found {found}, expected"):
+        # the campaign would refuse some of them by itself
+        run_peers(Campaign(cases=(case,)), case.model_copy(update=changed), 0)
+
+
+def test_only_galaxies_that_settle_count(monkeypatch):
+    settled = np.arange(64) < 48
+    monkeypatch.setattr("constellation.validation.peers.run._code", lambda name: Code(settled))
+    block = run(case_of("anacal", cells=8), 1)
+    assert (block.case, block.block) == ("one", 1)
+    assert [answer.true_shear for answer in block.answers] == shears(0.02, 1)
+    for answer in block.answers:
+        assert answer.shear == pytest.approx((0.01, 0.02))
+        assert (answer.n_galaxies, answer.settled_share, answer.converged) == (48, 0.75, False)
+
+
+def test_a_code_that_measures_no_galaxy_is_an_error(monkeypatch):
+    none = np.zeros(64, bool)
+    monkeypatch.setattr("constellation.validation.peers.run._code", lambda name: Code(none))
+    with pytest.raises(ConvergenceError, match=r"case one, block 1, .*no galaxy.* anacal"):
+        run(case_of("anacal", cells=8), 1)
+
+
+def test_the_psf_is_drawn_once():
+    told = Told(GridScene(case_of(cells=8).scene, 1, 0))
+    psf = told.psf(16, 1)
+    assert told.psf(16, 1) is psf
+    assert told.psf(16, 3).shape == (48, 48)
 
 
 def test_a_galaxy_s_move_is_what_leaving_it_out_does():
@@ -126,9 +200,10 @@ def block_of(number, biases, chi2=1.0):
 def test_the_report_compares_the_blocks_that_the_others_measured(tmp_path):
     campaign = Campaign(cases=(case_of("anacal", cells=8),))
     own = {"one": [block_of(0, {"marginal": 0.01}), block_of(1, {"marginal": 0.03})]}
-    assert read_peers(campaign, tmp_path) == {}
-    block_of(1, {"anacal": 0.05}, chi2=float("nan")).write(tmp_path / "one" / "1.parquet")
-    peers = side_by_side(campaign, own, read_peers(campaign, tmp_path))
+    block_of(1, {"anacal": 0.05}, chi2=float("nan")).write(tmp_path / "any.parquet")
+    asked = read_peers(campaign, [tmp_path / "any.parquet"])
+    peers = side_by_side(campaign, own, asked)
+    assert (not_asked(campaign, {}), not_asked(campaign, asked)) == ({"one": 2}, {"one": 1})
     assert {item.measured.method: item.numbers["m1"] for item in peers} == {
         "marginal": pytest.approx(0.03),
         "anacal": pytest.approx(0.05),
@@ -141,3 +216,32 @@ def test_the_report_compares_the_blocks_that_the_others_measured(tmp_path):
     assert [item["method"] for item in content["results"]] == ["marginal"]
     assert [item["method"] for item in content["peers"]] == ["marginal", "anacal"]
     assert content["peers"][1]["chi2_per_pixel"] is None
+
+
+def test_files_that_are_no_blocks_of_the_campaign_are_refused(tmp_path):
+    campaign = Campaign(cases=(case_of("anacal", cells=8),))
+    path, late = tmp_path / "0.parquet", tmp_path / "2.parquet"
+    block_of(0, {"anacal": 0.0}).write(path)
+    block_of(2, {"anacal": 0.0}).write(late)
+    assert read_peers(campaign, []) == {}
+    with pytest.raises(InputError, match=r"0\.parquet: found block 0 .*another file"):
+        read_peers(campaign, [path, path])
+    with pytest.raises(InputError, match=r"2\.parquet: found block 2 of case 'one', .*lacks"):
+        read_peers(campaign, [late])
+    other = campaign.model_copy(
+        update={"cases": (campaign.cases[0].model_copy(update={"name": "two"}),)}
+    )
+    with pytest.raises(InputError, match="which the campaign lacks"):
+        read_peers(other, [path])
+
+
+def test_other_codes_are_not_asked_again_when_shine_changes(monkeypatch):
+    """What asks them imports nothing of the inference."""
+    seen = []
+    monkeypatch.setattr(code_digests, "_bare", lambda path: seen.append(path) or path.name)
+    for name in ("run", "with_anacal", "with_lensmc"):
+        code_digests.code_of.__wrapped__(f"constellation.validation.peers.{name}")
+    of_shine = {path.stem for path in seen if path.parent.name == "shine"}
+    assert of_shine <= {"atomic", "errors", "yaml_files"}
+    assert {"run", "shears", "scene", "told", "estimate"} <= {path.stem for path in seen}
+    assert not any("euclid" in path.parts for path in seen)

@@ -21,7 +21,7 @@ from constellation.mock_survey.scene import Scene
 from constellation.mock_survey.sky import deproject
 from constellation.mock_survey.write import write_survey
 from constellation.validation.analysis import cross_response, measure, psf_leakage
-from constellation.validation.asking import settings_of, shears
+from constellation.validation.asking import settings_of
 from constellation.validation.campaign import Campaign, Case, Limits, load_campaign
 from constellation.validation.coverage import covered, rank_counts
 from constellation.validation.drawing.field import FieldScene
@@ -32,6 +32,7 @@ from constellation.validation.influence import influences
 from constellation.validation.outcomes import Outcome, broken_limits
 from constellation.validation.records import Answer, Block
 from constellation.validation.runner import run_block
+from constellation.validation.shears import shears
 from shine.errors import ConfigurationError
 from shine.population import ShapePrior, ShapeSamples, infer_shear
 from shine.reinference import reinfer
@@ -339,7 +340,7 @@ def test_a_block_repeats_and_a_report_misses_none(tmp_path, capsys):
         "--blocks",
         str(tmp_path / "blocks"),
     ]
-    report += ["--peers", str(tmp_path / "peers"), "--output", str(tmp_path / "report")]
+    report += ["--output", str(tmp_path / "report")]
     assert main(report) == 3
     assert "1.parquet" in capsys.readouterr().err
     shutil.copy(first, first.with_name("1.parquet"))

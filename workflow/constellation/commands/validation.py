@@ -36,22 +36,20 @@ def _sample(options: argparse.Namespace) -> None:
 
 
 def _peers(options: argparse.Namespace) -> None:
-    from constellation.validation.asking import shears
     from constellation.validation.campaign import load_campaign
-    from constellation.validation.drawing.scene import GridScene
     from constellation.validation.peers.run import run_peers
 
     campaign = load_campaign(options.campaign)
-    case = campaign.case(options.case)
-    scene = GridScene(case.scene, campaign.seed, options.block)
-    block = run_peers(case, scene, shears(case.scene.shear, options.block))
+    block = run_peers(campaign, campaign.case(options.case), options.block)
     block.write(options.output)
 
 
 def _describe_report(command: argparse.ArgumentParser) -> None:
     command.add_argument("--campaign", type=Path, required=True, help="the campaign's YAML")
     command.add_argument("--blocks", type=Path, required=True, help="folder of {case}/{block}")
-    command.add_argument("--peers", type=Path, required=True, help="the same of other codes")
+    command.add_argument(
+        "--peers", type=Path, nargs="*", default=[], help="Parquet files of other codes' blocks"
+    )
     command.add_argument("--command", default="make validate-full", help="to quote in the report")
     command.add_argument(
         "--output", type=Path, required=True, help="folder for validation.{json,md,png}"
@@ -62,7 +60,7 @@ def _report(options: argparse.Namespace) -> None:
     from constellation.validation.campaign import load_campaign
     from constellation.validation.outcomes import calibrations, outcomes, read_blocks
     from constellation.validation.report import Report, write_report
-    from constellation.validation.side_by_side import read_peers, side_by_side
+    from constellation.validation.side_by_side import not_asked, read_peers, side_by_side
     from constellation.validation.tables import markdown
 
     campaign = load_campaign(options.campaign)
@@ -74,11 +72,12 @@ def _report(options: argparse.Namespace) -> None:
     report = Report(campaign.seed, found, coverage, options.command, peers)
     write_report(report, options.output)
     say(markdown(report))
-    missing = [case.name for case in campaign.cases if case.peers and case.name not in asked]
+    missing = not_asked(campaign, asked)
     if missing:
+        blocks_of = ", ".join(f"{n} of {name}" for name, n in missing.items())
         say(
-            f"Other codes have not measured {', '.join(missing)}: `make validate-peers` installs "
-            "AnaCal and LensMC, asks them, and goes on from here."
+            f"Blocks that other codes have not measured: {blocks_of}. `make validate-peers` "
+            "installs AnaCal and LensMC, asks them, and goes on from here."
         )
 
 

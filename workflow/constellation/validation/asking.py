@@ -22,12 +22,6 @@ from shine.reinference import reinfer
 from shine.results import read_shear, read_sources
 
 
-def shears(size: float, block: int) -> list[tuple[float, float]]:
-    """The reduced shears of a block's images: opposite ones, on one diagonal or the other."""
-    other = size if block % 2 == 0 else -size
-    return [(size, other), (-size, -other)]
-
-
 def settings_of(campaign: Campaign, case: Case, asked: tuple[str, int]) -> dict[str, Any]:
     """What a block's runs are told; as sub-tiles do, each block has its own random samples."""
     method, block = asked

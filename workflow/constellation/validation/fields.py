@@ -10,11 +10,12 @@ import numpy as np
 import pyarrow as pa
 
 from constellation.validation import field_files
-from constellation.validation.asking import ask, given_prior, settings_of, shears, with_posterior
+from constellation.validation.asking import ask, given_prior, settings_of, with_posterior
 from constellation.validation.campaign import Campaign, Case
 from constellation.validation.drawing.field import FieldScene
 from constellation.validation.files import write_block_manifest
 from constellation.validation.records import Answer, Block
+from constellation.validation.shears import shears
 from shine.population import ShapePrior
 from shine.reinference import reinfer
 

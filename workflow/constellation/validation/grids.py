@@ -10,12 +10,13 @@ import numpy as np
 import pyarrow as pa
 
 from constellation.validation import files
-from constellation.validation.asking import ask, given_prior, settings_of, shears
+from constellation.validation.asking import ask, given_prior, settings_of
 from constellation.validation.campaign import Campaign, Case
 from constellation.validation.coverage import matched_priors, posterior_ranks
 from constellation.validation.drawing.scene import GridScene
 from constellation.validation.influence import influences
 from constellation.validation.records import Answer, Block
+from constellation.validation.shears import shears
 from constellation.validation.truth import Truth
 
 

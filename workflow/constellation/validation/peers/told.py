@@ -23,6 +23,7 @@ class Told:
     def __init__(self, scene: GridScene):
         self.scene = scene
         self.wcs = quadrant_wcs(scene.frame)
+        self._psfs: dict[tuple[int, int], Floats] = {}
 
     @cached_property
     def listed_radec(self) -> tuple[Floats, Floats]:
@@ -62,8 +63,15 @@ class Told:
         """The effective PSF (pixel included) of light 1 at the image's centre, on its pixels.
 
         Drawn from the true profile, as wide as a code asks, centred on element
-        (side // 2, side // 2) of the array (side, side), side being side_px * samples_per_px.
+        (side // 2, side // 2) of the array (side, side), side being side_px * samples_per_px. Drawn
+        once for each pair of arguments.
         """
+        key = side_px, samples_per_px
+        if key not in self._psfs:
+            self._psfs[key] = self._draw_psf(*key)
+        return self._psfs[key]
+
+    def _draw_psf(self, side_px: int, samples_per_px: int) -> Floats:
         middle = 0.5 * (self.scene.settings.side_px + 1)
         local = self.wcs.local(galsim.PositionD(middle, middle))
         seen = galsim.Convolve(
