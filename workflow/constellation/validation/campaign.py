@@ -25,6 +25,9 @@ Method = Literal["marginal", "map", "vi", "nuts"]
 Peer = Literal["anacal", "lensmc"]
 
 
+IMAGES = {"scene", "field", "methods", "coverage", "known"}
+
+
 class Limits(Settings):
     """What a case must keep to, three errors granted; null: nothing is asked."""
 
@@ -50,6 +53,9 @@ class Case(Settings):
     shine: dict[str, Any] = Field(
         {}, description="settings of shine that differ from the campaign's, section by section"
     )
+    known: bool = Field(
+        False, description="shine is told what flux and size its galaxies have, to 5 %"
+    )
     coverage: PositiveInt | None = Field(
         None,
         description="so many images in a block, each of a shear of its own between -shear and "
@@ -64,8 +70,8 @@ class Case(Settings):
     peer_blocks: PositiveInt = Field(1, description="of how many of the blocks, the first ones")
 
     def images(self) -> dict[str, Any]:
-        """What a block's images depend on, but for its number and the campaign's seed."""
-        return self.model_dump(mode="json", include={"scene", "field", "methods", "coverage"})
+        """What a block's result depends on, but for its number, the seed and shine's settings."""
+        return self.model_dump(mode="json", include=IMAGES)
 
 
 class Campaign(Settings):
@@ -82,8 +88,10 @@ class Campaign(Settings):
             raise ValueError(f"cases: names repeated in {names}")
         for case in self.cases:
             galaxies = case.scene.galaxies
-            uniform = galaxies.population == "uniform" and galaxies.profile != "real"
-            if case.coverage and not (uniform and case.scene.independent and case.scene.noise):
+            alike = galaxies.population == "uniform" and galaxies.profile != "real"
+            if case.known and not alike:
+                raise ValueError(f"cases.{case.name}.known: needs galaxies of one kind")
+            if case.coverage and not (alike and case.scene.independent and case.scene.noise):
                 raise ValueError(f"cases.{case.name}.coverage: needs independent uniform galaxies")
             isolated = case.field is None and case.coverage is None
             if case.peers and not (isolated and galaxies.profile != "real"):

@@ -7,7 +7,7 @@ samples, of flux and size by the Gaussian of their mean and error, which is all 
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -15,7 +15,6 @@ from numpy.typing import NDArray
 from scipy.special import logsumexp
 from scipy.stats import chisquare, norm
 
-from constellation.validation.drawing.scene import GridScene
 from constellation.validation.records import Answer, Block
 from constellation.validation.truth import Truth
 from shine.population import log_population
@@ -33,26 +32,6 @@ class Covered(NamedTuple):
     found: float
     error: float
     n: int
-
-
-def matched_priors(settings: dict[str, Any], scene: GridScene) -> dict[str, Any]:
-    """shine's settings with priors on flux and size that the scene's galaxies follow."""
-    galaxies = scene.settings.galaxies
-    gal = settings.get("gal", {})
-    priors = {
-        "flux": {
-            "type": "LogNormal",
-            "center": scene.typical_flux_ujy,
-            "sigma": galaxies.flux_scatter,
-        },
-        "half_light_radius": {
-            "type": "LogNormal",
-            "center": galaxies.hlr_arcsec,
-            "sigma": galaxies.hlr_scatter,
-        },
-        "ellipticity": {"sigma": galaxies.ellipticity_sigma},
-    }
-    return settings | {"gal": gal | {"priors": gal.get("priors", {}) | priors}}
 
 
 def posterior_ranks(sources: pa.Table, truth: Truth, answer: Answer) -> dict[str, list[float]]:

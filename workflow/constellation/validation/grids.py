@@ -12,12 +12,14 @@ import pyarrow as pa
 from constellation.validation import files
 from constellation.validation.asking import ask, given_prior, settings_of
 from constellation.validation.campaign import Campaign, Case
-from constellation.validation.coverage import matched_priors, posterior_ranks
+from constellation.validation.coverage import posterior_ranks
 from constellation.validation.drawing.scene import GridScene
 from constellation.validation.influence import influences
 from constellation.validation.records import Answer, Block
 from constellation.validation.shears import shears
 from constellation.validation.truth import Truth
+
+NARROWEST = 0.05  # prior on ln(flux) and ln(size): of nothing that scatters less is asked
 
 
 def run_grid(
@@ -31,6 +33,8 @@ def run_grid(
         place = _draw(scene, shear, listed, root / f"{member}")
         for method in case.methods:
             settings = settings_of(campaign, case, (method, block))
+            if case.known:
+                settings = known_priors(settings, scene)
             found, sources = ask(place, settings, shear)
             answers += [replace(answer, **truth.compared(sources)) for answer in found]
             if method == "marginal":
@@ -47,12 +51,25 @@ def run_coverage(campaign: Campaign, case: Case, block: int, root: Path) -> Bloc
         folder = root / f"{number}"
         listed, truth = _catalogue(scene, folder)
         place = _draw(scene, shear, listed, folder)
-        settings = matched_priors(settings_of(campaign, case, ("marginal", number)), scene)
+        settings = known_priors(settings_of(campaign, case, ("marginal", number)), scene)
         found, sources = ask(place, settings, shear)
         answers += [replace(answer, **truth.compared(sources)) for answer in found]
         for name, own in posterior_ranks(sources, truth, found[0]).items():
             ranks.setdefault(name, []).extend(own)
     return Block(case.name, block, answers, [], ranks)
+
+
+def known_priors(settings: dict[str, Any], scene: GridScene) -> dict[str, Any]:
+    """shine's settings with priors on flux and size that the scene's galaxies follow."""
+    galaxies = scene.settings.galaxies
+    gal = settings.get("gal", {})
+    flux, size = max(galaxies.flux_scatter, NARROWEST), max(galaxies.hlr_scatter, NARROWEST)
+    priors = {
+        "flux": {"type": "LogNormal", "center": scene.typical_flux_ujy, "sigma": flux},
+        "half_light_radius": {"type": "LogNormal", "center": galaxies.hlr_arcsec, "sigma": size},
+        "ellipticity": {"sigma": galaxies.ellipticity_sigma},
+    }
+    return settings | {"gal": gal | {"priors": priors | gal.get("priors", {})}}
 
 
 Listed = tuple[Path, np.ndarray, np.ndarray]
