@@ -9,12 +9,14 @@ from astropy.io import fits
 from astropy.table import Table
 
 from constellation.mock_survey.scene import adu_per_ujy, quadrant_wcs
+from constellation.validation import cosmos_sample
 from constellation.validation.campaign import Case
 from constellation.validation.cosmos_sample import FILES
 from constellation.validation.drawing.psfs import psf_profile
 from constellation.validation.drawing.real import CATALOGUE, RealScene
 from constellation.validation.drawing.scene import UNIT
 from constellation.validation.drawing.settings import GalaxySettings, SceneSettings
+from shine.errors import InputError
 
 SCALE = 0.03
 GALAXIES = ((0.3, 0.5, 0.4), (0.4, 0.8, -0.9))  # half-light radius (arcsec), axis ratio, angle
@@ -156,3 +158,16 @@ def test_a_case_of_real_galaxies_names_their_sample():
     scene = {"galaxies": {"profile": "real"}}
     with pytest.raises(ValueError, match="sample: needed for the profile real"):
         Case(name="a", level=4, shows="x", blocks=1, scene=scene)
+
+
+def test_a_sample_that_cannot_be_had_says_why(tmp_path, monkeypatch):
+    def create(folder: Path, with_pip: bool) -> None:
+        python = folder / "bin" / "python"
+        python.parent.mkdir(parents=True)
+        python.write_text("#!/bin/sh\necho ERROR: No matching distribution found\nexit 1\n")
+        python.chmod(0o755)
+
+    monkeypatch.setattr(cosmos_sample.venv, "create", create)
+    with pytest.raises(InputError, match="No matching distribution found.*galsim==2.0.7"):
+        cosmos_sample.fetch_sample(tmp_path / "cosmos")
+    assert not (tmp_path / "cosmos").exists()

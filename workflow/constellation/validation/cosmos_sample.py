@@ -1,8 +1,8 @@
 """Hubble's galaxies for the validation: from a source package on the package index.
 
 GalSim 2.0.7 was the last to carry a hundred galaxies of its COSMOS sample (ACS, F814W, 0.03"
-pixels, each with its PSF) in its source package. pip fetches and checks it; nothing of it is built
-or installed.
+pixels, each with its PSF) in its source package. pip fetches it and checks its digest. To learn its
+name pip runs its setup.py, in an environment of its own; nothing is built or installed.
 """
 
 from __future__ import annotations
@@ -18,9 +18,15 @@ from pathlib import Path
 from shine.errors import InputError, explain
 
 PACKAGE = "galsim==2.0.7"
-SHA256 = "f100963201910c348563f65a3a5dbf21d5c012a8b513865eadb5d14f8d4afa91"
-# what its setup.py imports before it says its own name and version
-BUILD = ("setuptools==65.5.0", "wheel", "pybind11==2.13.6")
+PINNED = f"""\
+{PACKAGE} --hash=sha256:f100963201910c348563f65a3a5dbf21d5c012a8b513865eadb5d14f8d4afa91
+"""
+# what its setup.py imports before it says its own name and version; Python 3.11 is their last
+BUILD = """\
+setuptools==65.5.0 --hash=sha256:f62ea9da9ed6289bfe868cd6845968a2c854d1427f8548d52cae02a42b4f0356
+wheel==0.45.1 --hash=sha256:708e7481cc80179af0e556bbf0cc00b8444c7321e2700b8d8580231d13017248
+pybind11==2.13.6 --hash=sha256:237c41e29157b962835d356b370ededd57594a26d5894a795960f0047cb5caf5
+"""
 FILES = (
     "real_galaxy_catalog_23.5_example.fits",
     "real_galaxy_catalog_23.5_example_fits.fits",
@@ -53,8 +59,9 @@ def _download(root: Path) -> Path:
     """The package, checked by pip against its digest."""
     venv.create(root / "venv", with_pip=True)
     python = root / "venv" / "bin" / "python"
-    _pip(python, "install", *BUILD)
-    (root / "package.txt").write_text(f"{PACKAGE} --hash=sha256:{SHA256}\n")
+    (root / "build.txt").write_text(BUILD)
+    _pip(python, "install", "--require-hashes", "--no-deps", "-r", root / "build.txt")
+    (root / "package.txt").write_text(PINNED)
     # pip asks setup.py for the package's name, which wants to find FFTW and Eigen first: any
     # library that loads and any header will do, as nothing is compiled
     (root / "fftw").mkdir()
