@@ -168,6 +168,6 @@ def test_a_sample_that_cannot_be_had_says_why(tmp_path, monkeypatch):
         python.chmod(0o755)
 
     monkeypatch.setattr(cosmos_sample.venv, "create", create)
-    with pytest.raises(InputError, match="No matching distribution found.*galsim==2.0.7"):
+    with pytest.raises(InputError, match=r"No matching distribution found.*galsim==2\.0\.7"):
         cosmos_sample.fetch_sample(tmp_path / "cosmos")
     assert not (tmp_path / "cosmos").exists()
