@@ -14,19 +14,17 @@ from constellation.cli import main
 from constellation.validation.analysis import cross_response, measure, psf_leakage
 from constellation.validation.asking import settings_of
 from constellation.validation.campaign import Campaign, Case, Limits, load_campaign
-from constellation.validation.coverage import covered, rank_counts
 from constellation.validation.drawing.scene import UNIT, GridScene
 from constellation.validation.drawing.settings import SceneSettings
 from constellation.validation.fields import by_blend
 from constellation.validation.influence import influences
 from constellation.validation.outcomes import Outcome, broken_limits
 from constellation.validation.records import Answer, Block
-from constellation.validation.runner import run_block
 from constellation.validation.shears import shears
 from shine.errors import ConfigurationError
 from shine.population import ShapePrior, ShapeSamples, infer_shear
 from shine.reinference import reinfer
-from shine.result_schema import LOG_WEIGHT_STEPS, SHAPE_STEPS
+from tests.science.samples import source_table
 
 ROOT = Path(__file__).parents[2]
 M, C, CROSS = np.array([0.02, -0.03]), np.array([1e-3, -2e-3]), np.array([0.004, -0.006])
@@ -86,22 +84,6 @@ def test_blocks_survive_their_files(tmp_path):
     one, other = (measure([item], "marginal") for item in (before, after))
     np.testing.assert_array_equal(one.values, other.values)
     np.testing.assert_array_equal(one.errors(), other.errors())
-
-
-def source_table(samples: ShapeSamples) -> pa.Table:
-    n, k = samples.shape.shape
-    pairs = np.stack([samples.shape.real, samples.shape.imag], axis=2).reshape(n, 2 * k)
-    return pa.table(
-        {
-            "OBJECT_ID": np.arange(n),
-            "BLEND": np.arange(n),
-            **dict.fromkeys(("TILE_ID", "SUBTILE_ROW", "SUBTILE_COL"), np.zeros(n, int)),
-            "SHAPE_SAMPLES": pa.array(list(np.rint(pairs * SHAPE_STEPS).astype(np.int16))),
-            "SAMPLE_LOG_WEIGHT": pa.array(
-                list(np.rint(samples.log_weight * LOG_WEIGHT_STEPS).astype(np.int16))
-            ),
-        }
-    )
 
 
 @pytest.mark.parametrize("infer_sigma", [False, True])
@@ -258,24 +240,6 @@ def test_a_block_repeats_and_a_report_misses_none(tmp_path, capsys):
     assert (tmp_path / "report" / "validation.png").read_bytes()[:4] == b"\x89PNG"
 
 
-def test_a_block_for_coverage_has_scenes_that_differ(tmp_path):
-    scene = {"cells": 8, "independent": True, "shear": 0.05, "galaxies": {"snr": 20}}
-    case = {"name": "two", "level": 1, "shows": "x", "blocks": 2, "scene": scene, "coverage": 2}
-    case["scene"]["galaxies"] |= {"flux_scatter": 0.3, "hlr_scatter": 0.2}
-    base = yaml.safe_load((ROOT / "config" / "validation_smoke.yaml").read_text())
-    campaign = Campaign.model_validate(base | {"cases": [case]})
-    found = run_block(campaign, campaign.cases[0], 1, tmp_path)
-    given = [answer for answer in found.answers if answer.method == "marginal"]
-    assert len({answer.true_shear for answer in given}) == 2
-    assert all(len(ranks) == 2 * 64 for ranks in found.ranks.values())
-    assert len(set(found.ranks["s1"])) > 100  # no scene is there twice
-    pulls = [
-        (np.array(answer.shear) - answer.true_shear) / np.sqrt(answer.covariance[::2])
-        for answer in given
-    ]
-    assert np.abs(pulls).max() < 5.0
-
-
 def test_the_smoke_keeps_its_limits(tmp_path):
     """`make validate`: a wrong sign, a shifted pixel or a wrong geometry break it."""
     folder = tmp_path / "repository"
@@ -294,30 +258,6 @@ def test_the_smoke_keeps_its_limits(tmp_path):
     assert abs(noiseless["m1"]) < 3e-3 and abs(noiseless["c1"]) < 2e-4
     assert abs(noiseless["flux_ratio"] - 1.0) < 0.05
     assert abs(noiseless["size_ratio"] - 1.0) < 0.05
-
-
-def covering(number: int, rng, factor: float) -> Block:
-    """A scene whose answer scatters by `factor` times the error that it states."""
-    true, error = rng.uniform(-0.05, 0.05, 2), 0.03
-    shear = true + factor * error * rng.standard_normal(2)
-    about = (None, 64, True, 1.0, 1.0, 1.0, 0.0, (0.0, 0.0), 1.0, 1.0)
-    answer = Answer("marginal", tuple(true), tuple(shear), (error**2, 0.0, error**2), *about)
-    return Block("c", number, [answer], [], {"s1": list(rng.uniform(size=64) ** factor)})
-
-
-@pytest.mark.parametrize(("factor", "good"), [(1.0, True), (1.3, False)])
-def test_coverage_tells_right_errors_from_small_ones(factor, good):
-    rng = np.random.default_rng(4)
-    blocks = [covering(number, rng, factor) for number in range(400)]
-    narrow, wide = covered(blocks, "marginal")
-    assert narrow.promised == pytest.approx(0.6827, abs=1e-4)
-    assert wide.promised == pytest.approx(0.9545, abs=1e-4)
-    assert narrow.error == pytest.approx(np.sqrt(0.6827 * 0.3173 / 800), rel=1e-3)
-    for level in (narrow, wide):
-        assert (abs(level.found - level.promised) < 3.0 * level.error) == good
-    counts, chance = rank_counts(blocks)["s1"]
-    assert counts.sum() == 400 * 64
-    assert (chance > 1e-3) == good
 
 
 def test_scenes_for_coverage_are_independent():

@@ -54,7 +54,7 @@ class Case(Settings):
         {}, description="settings of shine that differ from the campaign's, section by section"
     )
     known: bool = Field(
-        False, description="shine is told what flux and size its galaxies have, to 5 %"
+        False, description="shine's priors of flux and size are those that the galaxies follow"
     )
     coverage: PositiveInt | None = Field(
         None,

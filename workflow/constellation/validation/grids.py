@@ -13,13 +13,11 @@ from constellation.validation import files
 from constellation.validation.asking import ask, given_prior, settings_of
 from constellation.validation.campaign import Campaign, Case
 from constellation.validation.coverage import posterior_ranks
-from constellation.validation.drawing.scene import GridScene
+from constellation.validation.drawing.scene import GridScene, Purpose
 from constellation.validation.influence import influences
 from constellation.validation.records import Answer, Block
 from constellation.validation.shears import shears
 from constellation.validation.truth import Truth
-
-NARROWEST = 0.05  # prior on ln(flux) and ln(size): of nothing that scatters less is asked
 
 
 def run_grid(
@@ -54,7 +52,8 @@ def run_coverage(campaign: Campaign, case: Case, block: int, root: Path) -> Bloc
         settings = known_priors(settings_of(campaign, case, ("marginal", number)), scene)
         found, sources = ask(place, settings, shear)
         answers += [replace(answer, **truth.compared(sources)) for answer in found]
-        for name, own in posterior_ranks(sources, truth, found[0]).items():
+        rng = scene.rng(Purpose.RANKS)
+        for name, own in posterior_ranks(sources, truth, found[0], rng).items():
             ranks.setdefault(name, []).extend(own)
     return Block(case.name, block, answers, [], ranks)
 
@@ -63,10 +62,11 @@ def known_priors(settings: dict[str, Any], scene: GridScene) -> dict[str, Any]:
     """shine's settings with priors on flux and size that the scene's galaxies follow."""
     galaxies = scene.settings.galaxies
     gal = settings.get("gal", {})
-    flux, size = max(galaxies.flux_scatter, NARROWEST), max(galaxies.hlr_scatter, NARROWEST)
+    flux = {"center": scene.typical_flux_ujy, "sigma": galaxies.flux_scatter}
+    size = {"center": galaxies.hlr_arcsec, "sigma": galaxies.hlr_scatter}
     priors = {
-        "flux": {"type": "LogNormal", "center": scene.typical_flux_ujy, "sigma": flux},
-        "half_light_radius": {"type": "LogNormal", "center": galaxies.hlr_arcsec, "sigma": size},
+        "flux": {"type": "LogNormal"} | flux,
+        "half_light_radius": {"type": "LogNormal"} | size,
         "ellipticity": {"sigma": galaxies.ellipticity_sigma},
     }
     return settings | {"gal": gal | {"priors": priors | gal.get("priors", {})}}

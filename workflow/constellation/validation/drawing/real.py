@@ -60,14 +60,14 @@ class RealScene(GridScene):
         """Which galaxy of the sample each one is (n,)."""
         n_units = self.settings.cells**2 // self.unit
         return np.repeat(
-            self._rng(Purpose.GALAXIES).integers(len(self._sample), size=n_units), self.unit
+            self.rng(Purpose.GALAXIES).integers(len(self._sample), size=n_units), self.unit
         )
 
     @cached_property
     def _angles(self) -> np.ndarray:
         """By how much each one is turned (n,), radians from west to north."""
         n_units = self.settings.cells**2 // self.unit
-        first = self._rng(Purpose.ANGLES).uniform(0.0, 2.0 * np.pi, n_units)
+        first = self.rng(Purpose.ANGLES).uniform(0.0, 2.0 * np.pi, n_units)
         # 135 degrees and not -45: with the pixels, a lopsided galaxy turns by 90, not by -90
         within = np.tile(0.5 * (np.angle(TURN[: self.unit]) % (2.0 * np.pi)), n_units)
         return np.repeat(first, self.unit) + within

@@ -59,6 +59,7 @@ class Purpose(IntEnum):
     GALAXIES = 5  # that are taken from a sample
     ANGLES = 6  # by which they are turned
     ADDED_NOISE = 7  # that another code asks for
+    RANKS = 8  # of truths between two samples
 
 
 @dataclass(frozen=True)
@@ -112,7 +113,7 @@ class GridScene:
         cells, spacing = self.settings.cells, self.settings.spacing_px
         rows, columns = np.divmod(np.arange(cells**2), cells)
         centre = self.settings.margin_px + spacing * (np.stack([columns, rows], 1) + 0.5) - 0.5
-        x, y = self._rng(Purpose.PLACES).uniform(-0.5, 0.5, (2, cells**2 // self.unit, 1))
+        x, y = self.rng(Purpose.PLACES).uniform(-0.5, 0.5, (2, cells**2 // self.unit, 1))
         turned = WITH_PIXELS[: self.unit]
         within = np.stack([np.where(turned, -y, x), np.where(turned, x, y)], axis=2)
         return centre + within.reshape(-1, 2)
@@ -149,7 +150,7 @@ class GridScene:
     def random_shear(self) -> tuple[float, float]:
         """A shear for this block alone, each component between -`shear` and `shear`."""
         size = self.settings.shear
-        g1, g2 = self._rng(Purpose.SHEAR).uniform(-size, size, 2)
+        g1, g2 = self.rng(Purpose.SHEAR).uniform(-size, size, 2)
         return float(g1), float(g2)
 
     def draw(self, shear: tuple[float, float]) -> Frame:
@@ -161,6 +162,10 @@ class GridScene:
             sci += noise * self._noise()
         return Frame(sci, np.full_like(sky, noise), np.zeros((side, side), np.int32), sky)
 
+    def rng(self, purpose: Purpose) -> np.random.Generator:
+        """Random numbers for a purpose, from their beginning at each call."""
+        return np.random.default_rng((self.seed, self.block, int(purpose)))
+
     def _bodies(self) -> tuple[Array, Array, NDArray[np.complex128]]:
         """Fluxes (uJy), half-light radii (arcsec) and ellipticities (n,) each."""
         galaxies, n_units = self.settings.galaxies, self.settings.cells**2 // self.unit
@@ -169,7 +174,7 @@ class GridScene:
         shape = (drawn.e1 + 1j * drawn.e2) * np.tile(TURN[: self.unit], n_units)
         if galaxies.population == "survey":
             return drawn.flux_ujy, drawn.hlr_arcsec, shape
-        scatter = np.exp(self._rng(Purpose.SCATTER).standard_normal((2, n_units)))[:, unit]
+        scatter = np.exp(self.rng(Purpose.SCATTER).standard_normal((2, n_units)))[:, unit]
         flux = self.typical_flux_ujy * scatter[0] ** galaxies.flux_scatter
         return flux, galaxies.hlr_arcsec * scatter[1] ** galaxies.hlr_scatter, shape
 
@@ -227,7 +232,7 @@ class GridScene:
     def _noise(self) -> NDArray[np.float32]:
         """Unit noise (side, side), cell by cell that of its unit; independent in the margin."""
         side, spacing, cells = self.settings.side_px, self.settings.spacing_px, self.settings.cells
-        rng = self._rng(Purpose.NOISE)
+        rng = self.rng(Purpose.NOISE)
         if self.settings.independent:
             return rng.standard_normal((side, side), dtype=np.float32)
         own = rng.standard_normal((cells**2 // 4, spacing, spacing), dtype=np.float32)
@@ -250,9 +255,6 @@ class GridScene:
         stamp = seen.drawImage(nx=SNR_STAMP_PX, ny=SNR_STAMP_PX, scale=0.1).array
         scale = adu_per_ujy(self.survey.exposures[0])
         return float(scale * np.sqrt(np.sum(stamp.astype(float) ** 2)) / self.noise_adu)
-
-    def _rng(self, purpose: Purpose) -> np.random.Generator:
-        return np.random.default_rng((self.seed, self.block, int(purpose)))
 
 
 def profile(galaxies: GalaxySettings, hlr_arcsec: float) -> galsim.GSObject:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt, model_validator
+from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
 from constellation.mock_survey.config import Settings
 
@@ -28,15 +28,15 @@ class PsfSettings(Settings):
 
 
 class GalaxySettings(Settings):
-    """The galaxies: all of one flux and size, or those of a deep survey."""
+    """The galaxies: all of about one flux and size, or those of a deep survey."""
 
     population: Literal["uniform", "survey"] = "uniform"
     snr: PositiveFloat = Field(
         40.0, description="matched-filter signal-to-noise of the round galaxy (uniform)"
     )
     hlr_arcsec: PositiveFloat = Field(0.3, description="of the round galaxy (uniform)")
-    flux_scatter: NonNegativeFloat = Field(0.0, description="rms of ln(flux) (uniform)")
-    hlr_scatter: NonNegativeFloat = Field(0.0, description="rms of ln(half-light radius) (uniform)")
+    flux_scatter: PositiveFloat = Field(0.05, description="rms of ln(flux) (uniform)")
+    hlr_scatter: PositiveFloat = Field(0.05, description="rms of ln(half-light radius) (uniform)")
     bright_magnitude: float = Field(21.0, description="AB (survey)")
     faint_magnitude: float = Field(24.5, description="AB (survey)")
     ellipticity_sigma: PositiveFloat = Field(0.25, description="per component, intrinsic")
