@@ -39,7 +39,8 @@ def read_yaml(path: Path) -> Any:
     """Return the content of a YAML file, gzipped or not; None if it is empty.
 
     Raises OSError if it cannot be read, UnicodeDecodeError if it is no text, and yaml.YAMLError if
-    it is no YAML, asks for Python objects, is too large, or would be with its aliases expanded.
+    it is no YAML, asks for Python objects, gives a key twice, is too large, or would be with its
+    aliases expanded.
     """
     text = read_bytes(path).decode("utf-8")
     # libyaml is seven times as fast, but values nested deeply end its process
@@ -68,6 +69,18 @@ def _expanded(node: yaml.Node, known: dict[int, int]) -> int:
     if isinstance(node, yaml.SequenceNode):
         children = node.value
     elif isinstance(node, yaml.MappingNode):
+        _refuse_repeated(node)
         children = [child for pair in node.value for child in pair]
     known[id(node)] = 1 + sum(_expanded(child, known) for child in children)
     return known[id(node)]
+
+
+def _refuse_repeated(node: yaml.MappingNode) -> None:
+    """YAML has it that keys are unique; PyYAML takes the last and says nothing."""
+    seen = set()
+    for key, _ in node.value:
+        if isinstance(key, yaml.ScalarNode):
+            if (key.tag, key.value) in seen:
+                line = key.start_mark.line + 1
+                raise yaml.YAMLError(f"found the key {key.value!r} twice, again in line {line}")
+            seen.add((key.tag, key.value))

@@ -39,6 +39,10 @@ TARGET = {"validation_smoke": "make validate", "validation": "make validate-full
 # Other codes are asked where a case names them and all of them are installed.
 ASKED = [case for case in CASES.cases if case.peers and all(map(find_spec, case.peers))]
 
+MORE_FIGURES = [RESULTS / f"{case.name}.png" for case in CASES.cases if case.coverage]
+if any(case.compared_with for case in CASES.cases):
+    MORE_FIGURES.append(RESULTS / "differences.png")
+
 # so that jobs find the programs that belong to this very Python, activated or not
 shell.prefix(f"export PATH={Path(sys.executable).parent}:$PATH; ")
 
@@ -120,6 +124,7 @@ rule report:
         json=RESULTS / "validation.json",
         markdown=RESULTS / "validation.md",
         figure=RESULTS / "validation.png",
+        more=MORE_FIGURES,
     log:
         RESULTS / "logs" / "report.log",
     conda:
