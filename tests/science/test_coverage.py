@@ -10,7 +10,8 @@ import yaml
 
 from constellation.mock_survey.population import Sources
 from constellation.validation.campaign import Campaign
-from constellation.validation.coverage import covered, posterior_ranks, rank_counts
+from constellation.validation.coverage import covered, rank_tests
+from constellation.validation.ranks import posterior_ranks
 from constellation.validation.records import Answer, Block
 from constellation.validation.runner import run_block
 from constellation.validation.truth import Truth
@@ -57,9 +58,10 @@ def test_coverage_tells_right_errors_from_small_ones(factor, good):
     assert narrow.error == pytest.approx(np.sqrt(0.6827 * 0.3173 / 800), rel=1e-3)
     for level in (narrow, wide):
         assert (abs(level.found - level.promised) < 3.0 * level.error) == good
-    counts, chance = rank_counts(blocks)["s1"]
-    assert counts.sum() == 400 * 64
-    assert (chance > 1e-3) == good
+    ranks = rank_tests(blocks)["s1"]
+    assert ranks.counts.sum() == 400 * 64
+    assert (ranks.chance > 1e-3) == good
+    assert (abs(ranks.mean) < 4.0 * ranks.mean_err) == good
 
 
 SIGMA, SAMPLES = 0.25, 16
@@ -100,11 +102,13 @@ def test_ranks_of_calibrated_posteriors_are_even_with_few_samples():
     rng = np.random.default_rng(8)
     table, truth, answer = calibrated(rng)
     ranks = posterior_ranks(table, truth, answer, rng)
-    counts = rank_counts([Block("c", 0, [answer], [], ranks)])
-    assert {*counts} == {"s1", "s2", "flux", "size"}
-    for name, (histogram, chance) in counts.items():
-        assert histogram.sum() == len(truth.ids)
-        assert chance > 1e-3, name
+    found = rank_tests([Block("c", 0, [answer], [], ranks)])
+    assert {*found} == {"s1", "s2", "flux", "size"}
+    for name, own in found.items():
+        assert own.counts.sum() == len(truth.ids)
+        assert own.chance > 1e-3, name
+        assert abs(own.mean) < 4.0 * own.mean_err, name
+        assert abs(own.variance - 1.0) < 4.0 * own.variance_err, name
 
 
 def test_ranks_tell_posteriors_that_are_off():
@@ -114,6 +118,6 @@ def test_ranks_tell_posteriors_that_are_off():
         truth.galaxies, e1=truth.galaxies.e1 + 0.02, flux_ujy=truth.galaxies.flux_ujy + 0.1
     )
     ranks = posterior_ranks(table, replace(truth, galaxies=off), answer, rng)
-    counts = rank_counts([Block("c", 0, [answer], [], ranks)])
-    assert max(counts["s1"][1], counts["flux"][1]) < 1e-4
-    assert min(counts["s2"][1], counts["size"][1]) > 1e-3
+    found = rank_tests([Block("c", 0, [answer], [], ranks)])
+    assert max(found["s1"].chance, found["flux"].chance) < 1e-4
+    assert min(found["s2"].chance, found["size"].chance) > 1e-3

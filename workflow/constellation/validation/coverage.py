@@ -1,28 +1,18 @@
-"""Whether the intervals hold the truth as often as they say, and simulation-based calibration.
-
-If the truth is drawn from the priors that the inference believes in, its rank within a posterior is
-uniform (Talts et al. 2018). Ranks are between 0 and 1: of observed shapes among the weighted
-samples, of flux and size by their mean and error, which is all that is stored, as if they were
-Gaussian.
-"""
+"""Whether the intervals hold the truth as often as they say, and whether ranks are even."""
 
 from __future__ import annotations
 
 from typing import NamedTuple
 
 import numpy as np
-import pyarrow as pa
 from numpy.typing import NDArray
-from scipy.special import logsumexp
-from scipy.stats import chisquare, norm, t
+from scipy.stats import chisquare, norm
 
-from constellation.validation.records import Answer, Block
-from constellation.validation.truth import Truth
-from shine.population import log_population
-from shine.reinference import shape_samples
+from constellation.validation.records import Block
 
 LEVELS = {"68": 1.0, "95": 2.0}  # of Gaussian errors
 BINS = 10
+FINEST = 5e-5  # ranks are rounded to twice that
 
 
 class Covered(NamedTuple):
@@ -33,42 +23,6 @@ class Covered(NamedTuple):
     found: float
     error: float
     n: int
-
-
-def posterior_ranks(
-    sources: pa.Table, truth: Truth, answer: Answer, rng: np.random.Generator
-) -> dict[str, list[float]]:
-    """Ranks (n,) of the truth in each galaxy's posterior, given the shear that was found.
-
-    `rng` breaks the ties of truths between the same two samples.
-    """
-    table = sources.filter(pa.compute.is_valid(sources["SAMPLE_LOG_WEIGHT"]))
-    true = truth.galaxies[truth.rows(table["OBJECT_ID"].to_numpy())]
-    samples = shape_samples(table)
-    sigma = float(truth.ellipticity_sigma)
-    shape = samples.shape
-    log_w = samples.log_weight + log_population(shape, complex(*answer.shear), sigma)
-    weight = np.exp(log_w - logsumexp(log_w, axis=1, keepdims=True))
-    g, e = complex(*answer.true_shear), true.e1 + 1j * true.e2
-    lensed = (e + g) / (1.0 + np.conj(g) * e)
-    effective = np.maximum(1.0 / np.sum(weight**2, axis=1), 2.0)
-    ranks = {}
-    for name, drawn, value in (
-        ("s1", shape.real, lensed.real),
-        ("s2", shape.imag, lensed.imag),
-    ):
-        below = effective * (weight * (drawn < value[:, None])).sum(axis=1)
-        # K samples leave K + 1 places for the truth
-        ranks[name] = (below + rng.uniform(size=len(below))) / (effective + 1.0)
-    for name, column, value in (
-        ("flux", "FLUX", true.flux_ujy),
-        ("size", "HALF_LIGHT_RADIUS", true.hlr_arcsec),
-    ):
-        mean, error = table[column].to_numpy(), table[f"{column}_ERR"].to_numpy()
-        # mean and variance have errors of their own, those of as many samples
-        pull = (value - mean) / (error * np.sqrt((effective + 1.0) / (effective - 1.0)))
-        ranks[name] = t.cdf(pull, effective - 1.0)
-    return {name: [round(float(rank), 4) for rank in found] for name, found in ranks.items()}
 
 
 def covered(blocks: list[Block], method: str) -> list[Covered]:
@@ -89,11 +43,30 @@ def covered(blocks: list[Block], method: str) -> list[Covered]:
     return found
 
 
-def rank_counts(blocks: list[Block]) -> dict[str, tuple[NDArray[np.int64], float]]:
-    """By parameter: the ranks' histogram (`BINS`,) and the chance of one as uneven."""
-    counts = {}
+class Ranks(NamedTuple):
+    """The ranks of n truths in their posteriors, and what calibration makes 0 and 1 of them.
+
+    Ranks are uniform if posteriors have the shape they are taken for. The mean and the variance of
+    their Gaussian deviates are 0 and 1 for calibrated means and errors of posteriors of any shape,
+    wherever the ranks are those of Gaussians: of flux and size, whose posteriors are skew.
+    """
+
+    counts: NDArray[np.int64]  # (BINS,)
+    chance: float  # of a histogram as uneven
+    mean: float
+    mean_err: float
+    variance: float
+    variance_err: float
+
+
+def rank_tests(blocks: list[Block]) -> dict[str, Ranks]:
+    """The ranks in all blocks, by parameter."""
+    found = {}
     for name in sorted({name for block in blocks for name in block.ranks}):
         ranks = np.concatenate([block.ranks[name] for block in blocks])
-        histogram = np.histogram(ranks, BINS, (0.0, 1.0))[0]
-        counts[name] = histogram, float(chisquare(histogram).pvalue)
-    return counts
+        counts = np.histogram(ranks, BINS, (0.0, 1.0))[0]
+        deviate = norm.ppf(np.clip(ranks, FINEST, 1.0 - FINEST))
+        mean, variance, n = float(deviate.mean()), float(deviate.var()), len(ranks)
+        chance = float(chisquare(counts).pvalue)
+        found[name] = Ranks(counts, chance, mean, n**-0.5, variance, float(np.sqrt(2.0 / n)))
+    return found

@@ -92,13 +92,14 @@ def draw_calibration(item: Calibration, path: Path) -> None:
     first.set_xticks(range(len(names)), names, fontsize=8)
     first.set_xlim(-0.6, len(names) - 0.4)
     first.set_ylabel("intervals of g that hold the truth")
-    for axes, (name, (counts, chance)) in zip(others, item.ranks.items(), strict=False):
+    for axes, (name, ranks) in zip(others, item.ranks.items(), strict=False):
+        counts = ranks.counts
         share = 1.0 / len(counts)
         error = np.sqrt(counts.sum() * share * (1.0 - share))
         axes.axhspan(counts.mean() - error, counts.mean() + error, color="0.88", zorder=0)
         axes.stairs(counts, np.linspace(0.0, 1.0, len(counts) + 1), color=COLOURS["marginal"])
         axes.set_ylim(0.0, 1.6 * counts.mean())
-        axes.set_title(f"{name}, p = {chance:.2f}", fontsize=9)
+        axes.set_title(f"{name}, p = {ranks.chance:.2g}", fontsize=9)
         axes.set_xlabel("rank of the truth")
     figure.suptitle(
         f"{item.case.shows}: {item.n_scenes} scenes (grey: binomial error)", fontsize=10

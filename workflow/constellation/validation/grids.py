@@ -12,9 +12,9 @@ import pyarrow as pa
 from constellation.validation import files
 from constellation.validation.asking import ask, given_prior, settings_of
 from constellation.validation.campaign import Campaign, Case
-from constellation.validation.coverage import posterior_ranks
 from constellation.validation.drawing.scene import GridScene, Purpose
 from constellation.validation.influence import influences
+from constellation.validation.ranks import posterior_ranks
 from constellation.validation.records import Answer, Block
 from constellation.validation.shears import shears
 from constellation.validation.truth import Truth

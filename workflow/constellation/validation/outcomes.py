@@ -16,7 +16,7 @@ from constellation.validation.analysis import (
     psf_leakage,
 )
 from constellation.validation.campaign import Campaign, Case
-from constellation.validation.coverage import Covered, covered, rank_counts
+from constellation.validation.coverage import Covered, Ranks, covered, rank_tests
 from constellation.validation.peers import METHOD_NAMES as PEER_NAMES
 from constellation.validation.records import Block
 from shine.errors import InputError, explain
@@ -110,7 +110,7 @@ class Calibration:
     case: Case
     n_scenes: int
     covered: dict[str, list[Covered]]  # by method
-    ranks: dict[str, tuple[np.ndarray, float]]  # by parameter: histogram, chance
+    ranks: dict[str, Ranks]  # by parameter
 
 
 def calibrations(campaign: Campaign, blocks: dict[str, list[Block]]) -> list[Calibration]:
@@ -123,7 +123,7 @@ def calibrations(campaign: Campaign, blocks: dict[str, list[Block]]) -> list[Cal
         names = {answer.method for block in own for answer in block.answers}
         by_method = {name: covered(own, name) for name in METHODS if name in names}
         n_scenes = sum(answer.method == "marginal" for block in own for answer in block.answers)
-        found.append(Calibration(case, n_scenes, by_method, rank_counts(own)))
+        found.append(Calibration(case, n_scenes, by_method, rank_tests(own)))
     return found
 
 

@@ -49,8 +49,8 @@ def write_report(report: Report, folder: Path) -> None:
                     for name, levels in item.covered.items()
                 },
                 "ranks": {
-                    name: {"counts": counts.tolist(), "chance": chance}
-                    for name, (counts, chance) in item.ranks.items()
+                    name: ranks._asdict() | {"counts": ranks.counts.tolist()}
+                    for name, ranks in item.ranks.items()
                 },
             }
             for item in report.calibrations

@@ -19,7 +19,7 @@ METHOD_NAMES = {
 }
 LEVELS = {
     0: "noiseless single galaxies",
-    1: "isolated galaxies of one flux and size",
+    1: "isolated galaxies of one kind",
     2: "isolated galaxies of a deep survey",
     3: "full scenes",
     4: "galaxies that are not what the model says",
@@ -59,8 +59,19 @@ def markdown(report: Report) -> str:
                 f"{level.found:.3f} ± {level.error:.3f} |"
                 for level in levels
             ]
-        lines += ["", "| ranks of | chance of a histogram as uneven |", "|---|---|"]
-        lines += [f"| {name} | {chance:.3f} |" for name, (_, chance) in item.ranks.items()]
+        lines += ["", "Ranks of the truth in its posterior, and the mean and the variance of their"]
+        lines += ["Gaussian deviates. Those of flux and size take posteriors for Gaussian: their"]
+        lines += [
+            "skewness makes the histogram uneven, and leaves mean and variance as they are.",
+            "",
+        ]
+        lines += ["| ranks of | mean | variance | chance of a histogram as uneven |"]
+        lines += ["|---|---|---|---|"]
+        lines += [
+            f"| {name} | {ranks.mean:+.3f} ± {ranks.mean_err:.3f} | {ranks.variance:.3f} ± "
+            f"{ranks.variance_err:.3f} | {ranks.chance:.1g} |"
+            for name, ranks in item.ranks.items()
+        ]
     return "\n".join(lines) + "\n"
 
 
