@@ -54,7 +54,7 @@ class Block:
     block: int
     answers: list[Answer]
     influence: list[pa.Table]  # rows of `_SCHEMA`
-    ranks: dict[str, list[float]] = field(default_factory=dict)  # see `coverage`
+    ranks: dict[str, list[float]] = field(default_factory=dict)  # see `validation.ranks`
 
     def write(self, path: Path) -> None:
         """Write the block, atomically."""

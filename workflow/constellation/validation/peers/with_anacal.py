@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from constellation.mock_survey.detector import Frame
 from constellation.mock_survey.focal_plane import PIXEL_ARCSEC
 from constellation.mock_survey.scene import adu_per_ujy
+from constellation.validation.drawing.scene import Purpose
 from constellation.validation.peers.estimate import Shapes
 from constellation.validation.peers.told import Told
 
@@ -29,7 +30,6 @@ Complex = NDArray[np.complex128]
 STAMP_PX = 64
 KERNEL_ARCSEC = 0.3
 MICROJANSKY_AB = 23.9
-NOISE_STREAM = 7  # of a block's random numbers; the drawing takes 1 to 6
 
 
 def measure(told: Told, image: Frame) -> list[Shapes]:
@@ -81,7 +81,7 @@ def noise_image(told: Told) -> NDArray[np.float32]:
     """
     scene = told.scene
     settings = scene.settings
-    rng = np.random.default_rng((scene.seed, scene.block, NOISE_STREAM))
+    rng = scene.rng(Purpose.ADDED_NOISE)
     margin = max(settings.margin_px, 0)
     width = settings.cells * settings.spacing_px
     noise = rng.standard_normal((width + 2 * margin,) * 2, dtype=np.float32)
