@@ -14,7 +14,8 @@ from shine.atomic import write_atomically
 if TYPE_CHECKING:
     from constellation.validation.outcomes import Calibration, Outcome
 
-REQUIRED_M, REQUIRED_C = 2e-3, 1e-4
+# what Euclid requires, in the unit that is drawn
+PANELS = (("m", 2.0, 1e3, "10⁻³"), ("c", 1.0, 1e4, "10⁻⁴"))
 COLOURS = {  # Okabe-Ito
     "marginal": "#0072B2",
     "marginal_inferred": "#56B4E9",
@@ -42,17 +43,16 @@ def _draw(found: list[Outcome], prefix: str, title: str, path: Path) -> None:
     n = len(found)
     figure = Figure(figsize=(11, 1.6 + ROW_INCHES * n), layout="constrained")
     left, right = figure.subplots(1, 2, sharey=True)
-    panels = ((left, "m", REQUIRED_M), (right, "c", REQUIRED_C))
-    for axes, name, required in panels:
+    for axes, (name, required, scale, unit) in zip((left, right), PANELS, strict=True):
         axes.axvspan(-required, required, color="0.85", zorder=0)
         axes.axvline(0.0, color="0.5", lw=0.8)
         for row, item in enumerate(found):
             for component, marker in ((1, "o"), (2, "s")):
                 key = f"{prefix}{name}{component}"
                 axes.errorbar(
-                    item.numbers[key],
+                    scale * item.numbers[key],
                     row + 0.16 * (2 * component - 3),
-                    xerr=item.numbers[f"{key}_err"] or 0.0,
+                    xerr=scale * (item.numbers[f"{key}_err"] or 0.0),
                     marker=marker,
                     ms=4,
                     color=COLOURS[item.measured.method],
@@ -60,10 +60,14 @@ def _draw(found: list[Outcome], prefix: str, title: str, path: Path) -> None:
                     lw=1.2,
                 )
         axes.set_xscale("symlog", linthresh=2.0 * required, linscale=2.0)
-        axes.set_xlabel(f"{'change of ' * bool(prefix)}{name} (grey: |{name}| < {required:g})")
+        marks = required * np.array([-100.0, -10.0, -1.0, 0.0, 1.0, 10.0, 100.0])
+        axes.set_xticks(marks, [f"{mark:g}" for mark in marks])
+        axes.minorticks_off()
+        change = "change of " if prefix else ""
+        axes.set_xlabel(f"{change}{name} [{unit}] (grey: |{name}| < {required:g})")
         axes.grid(axis="x", color="0.92")
     left.set_yticks(np.arange(n), [_label(item, bool(prefix)) for item in found], fontsize=8)
-    left.invert_yaxis()
+    left.set_ylim(n - 0.5, -0.5)
     figure.suptitle(f"{title} (full circles: g1, open squares: g2)", fontsize=11)
     _save(figure, path)
 
