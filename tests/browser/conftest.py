@@ -52,6 +52,18 @@ class Visit:
         page.goto(uri, wait_until="load")
         return visit
 
+    def wait_until(self, condition: str) -> None:
+        """Wait for a condition in JavaScript.
+
+        `Page.wait_for_function` evaluates a string in the page if it has to wait, which the page's
+        content security policy forbids.
+        """
+        for _ in range(300):
+            if self.page.evaluate(condition):
+                return
+            self.page.wait_for_timeout(100)
+        raise AssertionError(f"it never came to {condition}")
+
     def pressed(self, *keys: str) -> None:
         """Press keys one after the other."""
         for key in keys:

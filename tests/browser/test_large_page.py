@@ -53,7 +53,7 @@ def test_it_loads_little_and_grows_only_by_what_is_open(browser, results):
         expect(rows).to_have_count(16)
         thumbnails = page.locator("#t-1507 a.panel img")
         thumbnails.last.scroll_into_view_if_needed()
-        page.wait_for_function(
+        visit.wait_until(
             "[...document.querySelectorAll('#t-1507 img')].every(i => i.complete && i.naturalWidth)"
         )
         assert thumbnails.last.evaluate("image => image.naturalWidth") == 320
@@ -62,12 +62,12 @@ def test_it_loads_little_and_grows_only_by_what_is_open(browser, results):
         # the original is fetched when it is asked for, and not before
         assert not any(path.endswith(".png") for path in site.sent)
         page.locator("#t-1507 a.panel").first.press("Enter")
-        page.wait_for_function("document.getElementById('view').naturalWidth === 340")
+        visit.wait_until("document.getElementById('view').naturalWidth === 340")
         assert site.sent["/subtiles/1507/1507_0_0.png"] > 0
         page.keyboard.press("Escape")
 
         page.locator("#t-1507 > summary").press("Enter")
-        page.wait_for_function("!document.querySelector('#t-1507 table')")
+        visit.wait_until("!document.querySelector('#t-1507 table')")
         assert nodes(page) == before
         page.context.close()
     assert visit.problems == []
@@ -95,5 +95,5 @@ def test_where_the_page_was_sent_alone_the_thumbnail_stands_in(browser, results,
     visit = Visit.begin(browser, (tmp_path / "report.html").as_uri() + "#s-1000_0_0")
     visit.page.locator("a.panel").first.press("Enter")
     assert visit.page.get_by_text("is not beside this page").is_visible()
-    visit.page.wait_for_function("document.getElementById('view').naturalWidth === 320")
+    visit.wait_until("document.getElementById('view').naturalWidth === 320")
     visit.page.context.close()

@@ -48,7 +48,7 @@ def test_it_loads_quietly_and_asks_nothing_of_elsewhere(browser, report, as_file
         visit = Visit.begin(browser, uri, color_scheme=scheme, viewport=PHONE)
         for image in visit.page.locator("img[src]").all():
             image.scroll_into_view_if_needed()
-        visit.page.wait_for_function("[...document.images].every(i => i.hidden || i.complete)")
+        visit.wait_until("[...document.images].every(i => i.hidden || i.complete)")
         loaded = visit.page.evaluate(
             "[...document.images].filter(i => !i.hidden).map(i => [i.naturalWidth, i.alt])"
         )
@@ -92,7 +92,7 @@ def test_a_thumbnail_opens_with_enter_and_escape_leads_back(visit):
     dialog = page.get_by_role("dialog")
     assert dialog.get_by_text("1000_0_0, 1 of 7").is_visible()
     picture = dialog.get_by_role("img")
-    page.wait_for_function("document.getElementById('view').naturalWidth > 0")
+    visit.wait_until("document.getElementById('view').naturalWidth > 0")
     first = picture.get_attribute("src")
     said = picture.get_attribute("alt")
     assert said.startswith("Observed, model and chi panels of sub-tile 1000_0_0")
