@@ -94,6 +94,7 @@ def test_where_the_page_was_sent_alone_the_thumbnail_stands_in(browser, results,
     (tmp_path / "report_files").symlink_to(page.parent / "report_files")
     visit = Visit.begin(browser, (tmp_path / "report.html").as_uri() + "#s-1000_0_0")
     visit.page.locator("a.panel").first.press("Enter")
-    assert visit.page.get_by_text("is not beside this page").is_visible()
+    # said once the picture has failed to load
+    expect(visit.page.get_by_text("is not beside this page")).to_be_visible()
     visit.wait_until("document.getElementById('view').naturalWidth === 320")
     visit.page.context.close()
