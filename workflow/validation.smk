@@ -40,7 +40,7 @@ TARGET = {"validation_smoke": "make validate", "validation": "make validate-full
 ASKED = [case for case in CASES.cases if case.peers and all(map(find_spec, case.peers))]
 
 MORE_FIGURES = [RESULTS / f"{case.name}.png" for case in CASES.cases if case.coverage]
-if any(case.compared_with for case in CASES.cases):
+if any(case.compared_with or case.halves for case in CASES.cases):
     MORE_FIGURES.append(RESULTS / "differences.png")
 
 # so that jobs find the programs that belong to this very Python, activated or not

@@ -9,6 +9,8 @@ import numpy as np
 import pyarrow as pa
 import pytest
 import yaml
+from astropy.table import Table
+from scipy.stats import kstest
 
 from constellation.cli import main
 from constellation.validation.analysis import cross_response, measure, psf_leakage
@@ -17,14 +19,18 @@ from constellation.validation.campaign import Campaign, Case, Limits, load_campa
 from constellation.validation.drawing.scene import UNIT, GridScene
 from constellation.validation.drawing.settings import SceneSettings
 from constellation.validation.fields import by_blend
+from constellation.validation.files import write_catalogue
+from constellation.validation.grids import known_priors, of_halves
 from constellation.validation.influence import influences
 from constellation.validation.outcomes import Outcome, broken_limits
 from constellation.validation.records import Answer, Block
 from constellation.validation.shears import shears
 from shine.errors import ConfigurationError
+from shine.euclid.config import EuclidConfig
 from shine.population import ShapePrior, ShapeSamples, infer_shear
 from shine.reinference import reinfer
 from tests.science.samples import source_table
+from tests.shine.simulated_shapes import SIGMA, measured, samples_of
 
 ROOT = Path(__file__).parents[2]
 M, C, CROSS = np.array([0.02, -0.03]), np.array([1e-3, -2e-3]), np.array([0.004, -0.006])
@@ -280,6 +286,53 @@ def test_blocks_have_random_samples_of_their_own():
     settings = [settings_of(campaign, campaign.cases[0], ("marginal", block)) for block in (0, 1)]
     assert settings[0]["inference"]["seed"] != settings[1]["inference"]["seed"]
     assert settings[1]["inference"]["method"] == "marginal"
+
+
+def test_galaxies_follow_the_priors_that_shine_is_told(tmp_path):
+    settings = {"cells": 32, "independent": True}
+    scene = GridScene(SceneSettings(galaxies={"snr": 10}, **settings), seed=4, block=0)
+    told = EuclidConfig.model_validate(known_priors({}, scene)).gal.priors
+    ids = write_catalogue(scene, tmp_path / "catalogue.fits")
+    table = Table.read(tmp_path / "catalogue.fits")
+    table.add_index("OBJECT_ID")
+    table = table.loc[ids]
+    true = scene.sources
+    north = 3600.0 * (table["DECLINATION"] - true.dec)
+    west = 3600.0 * (true.ra - table["RIGHT_ASCENSION"]) * np.cos(np.radians(true.dec))
+    drawn = {
+        "flux": np.log(true.flux_ujy / told.flux.center) / told.flux.sigma,
+        "half_light_radius": np.log(true.hlr_arcsec / told.half_light_radius.center)
+        / told.half_light_radius.sigma,
+        "west": west / told.offset.sigma,
+        "north": north / told.offset.sigma,
+    }
+    for name, values in drawn.items():
+        assert kstest(values, "norm").pvalue > 1e-3, name
+    turned = np.exp(-0.5 * (true.e1**2 + true.e2**2) / told.ellipticity.sigma**2)
+    assert kstest(turned, "uniform").pvalue > 1e-3
+
+
+def test_halves_of_the_samples_have_their_bias_and_none_of_their_noise():
+    rng = np.random.default_rng(9)
+    prior = ShapePrior(SIGMA, infer_sigma=False)
+    samples = samples_of(measured(4000, rng), 12, rng)
+    inside = np.abs(samples.shape).max(axis=1) < 1.0
+    samples = ShapeSamples(
+        samples.shape[inside], samples.log_weight[inside], np.arange(np.count_nonzero(inside))
+    )
+    [answer] = block(0).answers[:1]
+    found = of_halves(answer, source_table(samples), prior)
+    assert found.method == "marginal_halves"
+    even, odd = (
+        infer_shear(
+            ShapeSamples(samples.shape[:, half::2], samples.log_weight[:, half::2], samples.blend),
+            prior,
+        ).shear
+        for half in (0, 1)
+    )
+    np.testing.assert_allclose(found.shear, 0.5 * (even + odd), atol=1e-4)  # files round
+    whole = infer_shear(samples, prior).shear
+    assert np.hypot(*(found.shear - whole)) < 0.5 * np.hypot(*(even - odd))
 
 
 def test_limits_grant_three_errors_and_no_more(tmp_path):

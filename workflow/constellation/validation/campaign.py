@@ -25,7 +25,7 @@ Method = Literal["marginal", "map", "vi", "nuts"]
 Peer = Literal["anacal", "lensmc"]
 
 
-IMAGES = {"scene", "field", "methods", "coverage", "known"}
+IMAGES = {"scene", "field", "methods", "coverage", "known", "halves"}
 
 
 class Limits(Settings):
@@ -53,8 +53,11 @@ class Case(Settings):
     shine: dict[str, Any] = Field(
         {}, description="settings of shine that differ from the campaign's, section by section"
     )
-    known: bool = Field(
-        False, description="shine's priors of flux and size are those that the galaxies follow"
+    known: bool = Field(False, description="shine's priors are those that the galaxies follow")
+    halves: bool = Field(
+        False,
+        description="shine's shear from either half of its samples, too, on average: what a number "
+        "of samples costs that is finite (isolated galaxies)",
     )
     coverage: PositiveInt | None = Field(
         None,
@@ -94,6 +97,8 @@ class Campaign(Settings):
             if case.coverage and not (alike and case.scene.independent and case.scene.noise):
                 raise ValueError(f"cases.{case.name}.coverage: needs independent uniform galaxies")
             isolated = case.field is None and case.coverage is None
+            if case.halves and not isolated:
+                raise ValueError(f"cases.{case.name}.halves: needs isolated galaxies")
             if case.peers and not (isolated and galaxies.profile != "real"):
                 raise ValueError(f"cases.{case.name}.peers: needs isolated galaxies with a formula")
             if case.peer_blocks > case.blocks:

@@ -21,6 +21,7 @@ COLOURS = {  # Okabe-Ito
     "marginal_inferred": "#56B4E9",
     "marginal_alone": "#F0E442",
     "marginal_blended": "#E69F00",
+    "marginal_halves": "#000000",
     "map": "#D55E00",
     "vi": "#009E73",
     "nuts": "#CC79A7",
@@ -112,6 +113,6 @@ def draw_calibration(item: Calibration, path: Path) -> None:
 
 
 def _label(item: Outcome, compared: bool) -> str:
-    minus = f" − {item.case.compared_with}" if compared else ""
+    minus = f" − {item.minus}" if compared else ""
     method = item.measured.method.replace("_", ", ")
     return f"{item.case.level}  {item.case.shows}{minus}: {method}"

@@ -18,7 +18,8 @@ from constellation.mock_survey.fits_files import (
     write_table,
 )
 from constellation.mock_survey.mer_table import tile_tables
-from constellation.validation.drawing.scene import TILE, GridScene
+from constellation.mock_survey.sky import object_ids, same_anywhere
+from constellation.validation.drawing.scene import TILE, GridScene, Purpose
 from shine.manifest import Manifest, QuadrantFiles, SkyBounds, write_manifest
 
 BOUNDS_DEG = 0.25  # for people: sources are named one by one
@@ -27,13 +28,27 @@ BOUNDS_DEG = 0.25  # for people: sources are named one by one
 def write_catalogue(scene: GridScene, path: Path) -> np.ndarray:
     """Write what a survey's catalogue would say of the galaxies; their ids (n,) in order.
 
-    Its errors are those of a detection at each galaxy's signal-to-noise. It is that of the
-    unsheared sky, so that nothing is selected by the shear.
+    Its errors are those of a detection at each galaxy's signal-to-noise; positions of the uniform
+    population are off by Gaussian errors of one size, so that a prior can be right about them. It
+    is that of the unsheared sky, so that nothing is selected by the shear.
     """
     columns, ids, listed = build_catalogue(scene.survey, scene.sources, [scene.frame])
+    if scene.settings.galaxies.population == "uniform":
+        columns |= _positions(scene)
+        ids = columns["OBJECT_ID"]
     assert listed.all() and len(np.unique(ids)) == len(ids)
     write_table(tile_tables(scene.survey, columns)[TILE.tile_index], path)
     return ids
+
+
+def _positions(scene: GridScene) -> dict[str, np.ndarray]:
+    """Positions off by Gaussian errors of the scene's, and the ids that follow them."""
+    sources = scene.sources
+    error = scene.rng(Purpose.CATALOGUE).standard_normal((2, len(sources)))
+    error *= scene.position_scatter_arcsec / 3600.0
+    dec = same_anywhere(sources.dec + error[1])
+    ra = same_anywhere((sources.ra + error[0] / np.cos(np.radians(dec))) % 360.0)
+    return {"RIGHT_ASCENSION": ra, "DECLINATION": dec, "OBJECT_ID": object_ids(ra, dec)}
 
 
 def write_image(scene: GridScene, image: Frame, folder: Path) -> QuadrantFiles:

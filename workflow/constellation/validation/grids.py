@@ -18,6 +18,8 @@ from constellation.validation.ranks import posterior_ranks
 from constellation.validation.records import Answer, Block
 from constellation.validation.shears import shears
 from constellation.validation.truth import Truth
+from shine.population import ShapePrior, ShapeSamples, infer_shear
+from shine.reinference import shape_samples
 
 
 def run_grid(
@@ -37,7 +39,26 @@ def run_grid(
             answers += [replace(answer, **truth.compared(sources)) for answer in found]
             if method == "marginal":
                 influence += [_moves(answer, sources, truth, settings) for answer in found]
+                if case.halves:
+                    answers.append(of_halves(found[0], sources, given_prior(settings)))
     return Block(case.name, block, answers, influence)
+
+
+def of_halves(answer: Answer, sources: pa.Table, prior: ShapePrior) -> Answer:
+    """The mean of the shears from the even and from the odd samples of all galaxies.
+
+    It has the noise of the shear from all samples, to first order, but the bias of half of them.
+    """
+    all_of = shape_samples(sources.filter(pa.compute.is_valid(sources["SAMPLE_LOG_WEIGHT"])))
+    halves = [
+        infer_shear(
+            ShapeSamples(all_of.shape[:, half::2], all_of.log_weight[:, half::2], all_of.blend),
+            prior,
+        )
+        for half in (0, 1)
+    ]
+    mean = 0.5 * (halves[0].shear + halves[1].shear)
+    return replace(answer, method="marginal_halves", shear=(float(mean[0]), float(mean[1])))
 
 
 def run_coverage(campaign: Campaign, case: Case, block: int, root: Path) -> Block:
@@ -59,7 +80,7 @@ def run_coverage(campaign: Campaign, case: Case, block: int, root: Path) -> Bloc
 
 
 def known_priors(settings: dict[str, Any], scene: GridScene) -> dict[str, Any]:
-    """shine's settings with priors on flux and size that the scene's galaxies follow."""
+    """shine's settings with the priors that the scene's galaxies follow."""
     galaxies = scene.settings.galaxies
     gal = settings.get("gal", {})
     flux = {"center": scene.typical_flux_ujy, "sigma": galaxies.flux_scatter}
@@ -68,6 +89,7 @@ def known_priors(settings: dict[str, Any], scene: GridScene) -> dict[str, Any]:
         "flux": {"type": "LogNormal"} | flux,
         "half_light_radius": {"type": "LogNormal"} | size,
         "ellipticity": {"sigma": galaxies.ellipticity_sigma},
+        "offset": {"sigma": scene.position_scatter_arcsec},
     }
     return settings | {"gal": gal | {"priors": priors | gal.get("priors", {})}}
 

@@ -26,12 +26,14 @@ METHODS = (
     "marginal_inferred",
     "marginal_alone",
     "marginal_blended",
+    "marginal_halves",
     "map",
     "vi",
     "nuts",
     *PEER_NAMES,
 )
-PARTS = ("marginal_alone", "marginal_blended")  # of what `marginal` measured, in no time of its own
+# of what `marginal` measured, in no time of their own
+PARTS = ("marginal_alone", "marginal_blended", "marginal_halves")
 
 
 @dataclass(frozen=True)
@@ -40,8 +42,15 @@ class Outcome:
 
     case: Case
     measured: Measured
-    against: Measured | None  # the same galaxies' difference from `case.compared_with`
+    against: Measured | None  # the same galaxies' difference from `minus`
     numbers: dict[str, Any]  # as in the JSON
+
+    @property
+    def minus(self) -> str | None:
+        """From what `against` is the difference."""
+        if self.measured.method == "marginal_halves":
+            return "from all samples"
+        return self.case.compared_with
 
 
 def read_blocks(campaign: Campaign, folder: Path) -> dict[str, list[Block]]:
@@ -71,7 +80,9 @@ def outcomes(campaign: Campaign, blocks: dict[str, list[Block]]) -> list[Outcome
             if measured is None:
                 continue
             against, leakage = None, None
-            if case.compared_with is not None:
+            if method == "marginal_halves":
+                against = measured.minus(measure(blocks[case.name], "marginal"))
+            elif case.compared_with is not None:
                 reference = campaign.case(case.compared_with)
                 other = measure(blocks[reference.name], method)
                 if other is not None:

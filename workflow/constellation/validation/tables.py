@@ -16,6 +16,7 @@ METHOD_NAMES = {
     "marginal_inferred": "marginal, dispersion inferred",
     "marginal_alone": "marginal, galaxies fitted alone",
     "marginal_blended": "marginal, galaxies fitted with neighbours",
+    "marginal_halves": "marginal, from half of the samples",
 }
 LEVELS = {
     0: "noiseless single galaxies",
@@ -92,8 +93,7 @@ def _difference_row(item: Outcome) -> str:
     leakage = ""
     if item.numbers.get("psf_leakage_err") is not None:
         leakage = f"{item.numbers['psf_leakage']:+.1e} ± {item.numbers['psf_leakage_err']:.0e}"
-    minus = item.case.compared_with
-    return f"| {item.case.shows} | {minus} | {method} | {' | '.join(cells)} | {leakage} |"
+    return f"| {item.case.shows} | {item.minus} | {method} | {' | '.join(cells)} | {leakage} |"
 
 
 def _peer_row(item: Outcome) -> str:

@@ -60,6 +60,7 @@ class Purpose(IntEnum):
     ANGLES = 6  # by which they are turned
     ADDED_NOISE = 7  # that another code asks for
     RANKS = 8  # of truths between two samples
+    CATALOGUE = 9  # of its positions' errors
 
 
 @dataclass(frozen=True)
@@ -141,6 +142,11 @@ class GridScene:
     def typical_flux_ujy(self) -> float:
         """Flux of the uniform population's galaxies, of which they may scatter."""
         return self.settings.galaxies.snr / self._snr_per_ujy()
+
+    @property
+    def position_scatter_arcsec(self) -> float:
+        """Of the catalogue's positions of the uniform population's galaxies, rms of an axis."""
+        return self.settings.galaxies.position_scatter_arcsec / self.settings.galaxies.snr
 
     @property
     def noise_adu(self) -> float:

@@ -37,6 +37,9 @@ class GalaxySettings(Settings):
     hlr_arcsec: PositiveFloat = Field(0.3, description="of the round galaxy (uniform)")
     flux_scatter: PositiveFloat = Field(0.05, description="rms of ln(flux) (uniform)")
     hlr_scatter: PositiveFloat = Field(0.05, description="rms of ln(half-light radius) (uniform)")
+    position_scatter_arcsec: PositiveFloat = Field(
+        0.7, description="rms of the catalogue's positions, per axis, times S/N (uniform)"
+    )
     bright_magnitude: float = Field(21.0, description="AB (survey)")
     faint_magnitude: float = Field(24.5, description="AB (survey)")
     ellipticity_sigma: PositiveFloat = Field(0.25, description="per component, intrinsic")
