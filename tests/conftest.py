@@ -1,6 +1,7 @@
 """Settings of the whole test suite."""
 
 import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,6 +14,11 @@ from tests.servers.s3 import S3Server, s3_server
 _CACHE = Path(__file__).parents[1] / "build" / "jax-cache"
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(_CACHE))
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.5")
+
+# Shells without job control have their background jobs ignore Ctrl-C, and all that these start:
+# tests that interrupt a command need one that can be.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")
