@@ -191,6 +191,7 @@ rule peers:
         RESULTS / "peers" / "{case}" / "{block}.parquet",
     log:
         RESULTS / "logs" / "peers" / "{case}" / "{block}.log",
+    priority: 1  # they take longest
     conda:
         "../environment.yml"
     threads: 1
