@@ -9,6 +9,7 @@ from constellation.validation.drawing.scene import UNIT, GridScene
 from constellation.validation.drawing.settings import SceneSettings
 from constellation.validation.files import write_catalogue
 from constellation.validation.grids import known_priors
+from constellation.validation.peers.told import Told
 from shine.euclid.config import EuclidConfig
 
 
@@ -77,6 +78,7 @@ def test_galaxies_follow_the_priors_that_shine_is_told(tmp_path):
     table = Table.read(tmp_path / "catalogue.fits")
     table.add_index("OBJECT_ID")
     table = table.loc[ids]
+    np.testing.assert_array_equal(Told(scene).listed_radec[0], table["RIGHT_ASCENSION"])
     true = scene.sources
     north = 3600.0 * (table["DECLINATION"] - true.dec)
     west = 3600.0 * (true.ra - table["RIGHT_ASCENSION"]) * np.cos(np.radians(true.dec))

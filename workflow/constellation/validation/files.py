@@ -25,8 +25,8 @@ from shine.manifest import Manifest, QuadrantFiles, SkyBounds, write_manifest
 BOUNDS_DEG = 0.25  # for people: sources are named one by one
 
 
-def write_catalogue(scene: GridScene, path: Path) -> np.ndarray:
-    """Write what a survey's catalogue would say of the galaxies; their ids (n,) in order.
+def catalogue(scene: GridScene) -> tuple[dict[str, np.ndarray], np.ndarray]:
+    """What a survey's catalogue would say of the galaxies, by column, and their ids (n,) in order.
 
     Its errors are those of a detection at each galaxy's signal-to-noise; positions of the uniform
     population are off by Gaussian errors of one size, so that a prior can be right about them. It
@@ -37,6 +37,12 @@ def write_catalogue(scene: GridScene, path: Path) -> np.ndarray:
         columns |= _positions(scene)
         ids = columns["OBJECT_ID"]
     assert listed.all() and len(np.unique(ids)) == len(ids)
+    return columns, ids
+
+
+def write_catalogue(scene: GridScene, path: Path) -> np.ndarray:
+    """Write the catalogue; the galaxies' ids (n,) in order."""
+    columns, ids = catalogue(scene)
     write_table(tile_tables(scene.survey, columns)[TILE.tile_index], path)
     return ids
 

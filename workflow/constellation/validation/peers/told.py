@@ -9,10 +9,10 @@ import numpy as np
 from astropy.wcs import WCS
 from numpy.typing import NDArray
 
-from constellation.mock_survey.catalogue import build_catalogue
 from constellation.mock_survey.scene import quadrant_wcs
 from constellation.validation.drawing.psfs import psf_profile
 from constellation.validation.drawing.scene import GridScene
+from constellation.validation.files import catalogue
 
 Floats = NDArray[np.float64]
 
@@ -28,9 +28,7 @@ class Told:
     @cached_property
     def listed_radec(self) -> tuple[Floats, Floats]:
         """Right ascension and declination (n,) in the very catalogue that shine reads, deg."""
-        scene = self.scene
-        columns, _, listed = build_catalogue(scene.survey, scene.sources, [scene.frame])
-        assert listed.all()
+        columns, _ = catalogue(self.scene)
         return columns["RIGHT_ASCENSION"], columns["DECLINATION"]
 
     @cached_property
