@@ -6,7 +6,6 @@ from pathlib import Path
 
 import numpy as np
 
-from constellation.mock_survey.catalogue import build_catalogue
 from constellation.mock_survey.detector import Frame
 from constellation.mock_survey.fits_files import (
     background_hdus,
@@ -18,26 +17,11 @@ from constellation.mock_survey.fits_files import (
     write_table,
 )
 from constellation.mock_survey.mer_table import tile_tables
-from constellation.mock_survey.sky import object_ids, same_anywhere
-from constellation.validation.drawing.scene import TILE, GridScene, Purpose
+from constellation.validation.drawing.listed import catalogue
+from constellation.validation.drawing.scene import TILE, GridScene
 from shine.manifest import Manifest, QuadrantFiles, SkyBounds, write_manifest
 
 BOUNDS_DEG = 0.25  # for people: sources are named one by one
-
-
-def catalogue(scene: GridScene) -> tuple[dict[str, np.ndarray], np.ndarray]:
-    """What a survey's catalogue would say of the galaxies, by column, and their ids (n,) in order.
-
-    Its errors are those of a detection at each galaxy's signal-to-noise; positions of the uniform
-    population are off by Gaussian errors of one size, so that a prior can be right about them. It
-    is that of the unsheared sky, so that nothing is selected by the shear.
-    """
-    columns, ids, listed = build_catalogue(scene.survey, scene.sources, [scene.frame])
-    if scene.settings.galaxies.population == "uniform":
-        columns |= _positions(scene)
-        ids = columns["OBJECT_ID"]
-    assert listed.all() and len(np.unique(ids)) == len(ids)
-    return columns, ids
 
 
 def write_catalogue(scene: GridScene, path: Path) -> np.ndarray:
@@ -45,16 +29,6 @@ def write_catalogue(scene: GridScene, path: Path) -> np.ndarray:
     columns, ids = catalogue(scene)
     write_table(tile_tables(scene.survey, columns)[TILE.tile_index], path)
     return ids
-
-
-def _positions(scene: GridScene) -> dict[str, np.ndarray]:
-    """Positions off by Gaussian errors of the scene's, and the ids that follow them."""
-    sources = scene.sources
-    error = scene.rng(Purpose.CATALOGUE).standard_normal((2, len(sources)))
-    error *= scene.position_scatter_arcsec / 3600.0
-    dec = same_anywhere(sources.dec + error[1])
-    ra = same_anywhere((sources.ra + error[0] / np.cos(np.radians(dec))) % 360.0)
-    return {"RIGHT_ASCENSION": ra, "DECLINATION": dec, "OBJECT_ID": object_ids(ra, dec)}
 
 
 def write_image(scene: GridScene, image: Frame, folder: Path) -> QuadrantFiles:

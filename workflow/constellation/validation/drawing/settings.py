@@ -38,7 +38,7 @@ class GalaxySettings(Settings):
     flux_scatter: PositiveFloat = Field(0.05, description="rms of ln(flux) (uniform)")
     hlr_scatter: PositiveFloat = Field(0.05, description="rms of ln(half-light radius) (uniform)")
     position_scatter_arcsec: PositiveFloat = Field(
-        0.7, description="rms of the catalogue's positions, per axis, times S/N (uniform)"
+        0.7, description="rms error of the catalogue's positions, per axis, at S/N 1 (uniform)"
     )
     bright_magnitude: float = Field(21.0, description="AB (survey)")
     faint_magnitude: float = Field(24.5, description="AB (survey)")

@@ -10,9 +10,9 @@ from astropy.wcs import WCS
 from numpy.typing import NDArray
 
 from constellation.mock_survey.scene import quadrant_wcs
+from constellation.validation.drawing.listed import catalogue
 from constellation.validation.drawing.psfs import psf_profile
 from constellation.validation.drawing.scene import GridScene
-from constellation.validation.files import catalogue
 
 Floats = NDArray[np.float64]
 
