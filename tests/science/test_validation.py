@@ -220,8 +220,13 @@ def test_the_smoke_keeps_its_limits(tmp_path):
 def test_blocks_have_random_samples_of_their_own():
     """With the same in all of them, their Monte Carlo errors would not average out."""
     campaign = load_campaign(ROOT / "config" / "validation_smoke.yaml")
-    settings = [settings_of(campaign, campaign.cases[0], ("marginal", block)) for block in (0, 1)]
-    assert settings[0]["inference"]["seed"] != settings[1]["inference"]["seed"]
+    other = campaign.model_copy(update={"seed": campaign.seed + 1})
+    settings = [
+        settings_of(asked, asked.cases[0], ("marginal", block))
+        for asked in (campaign, other)
+        for block in (0, 1)
+    ]
+    assert len({each["inference"]["seed"] for each in settings}) == 4
     assert settings[1]["inference"]["method"] == "marginal"
 
 

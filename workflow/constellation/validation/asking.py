@@ -23,10 +23,13 @@ from shine.results import read_shear, read_sources
 
 
 def settings_of(campaign: Campaign, case: Case, asked: tuple[str, int]) -> dict[str, Any]:
-    """What a block's runs are told; as sub-tiles do, each block has its own random samples."""
+    """What a block's runs are told; as sub-tiles do, each block has its own random samples.
+
+    Another seed of the campaign must give others, too, or its result were not independent.
+    """
     method, block = asked
     settings = campaign.settings(case)
-    own = {"method": method, "seed": block}
+    own = {"method": method, "seed": 100_000 * campaign.seed + block}
     return settings | {"inference": settings.get("inference", {}) | own}
 
 
