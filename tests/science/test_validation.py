@@ -109,6 +109,18 @@ def test_influences_are_what_leaving_galaxies_out_does(infer_sigma):
     )
 
 
+def test_rings_of_shapes_tell_of_the_dispersion_and_not_of_the_shear():
+    """Each in its own measure; what they say of the dispersion must not move the shear."""
+    radius = 0.25 * np.sqrt(np.random.default_rng(2).exponential(2.0, 200))
+    ring = (np.minimum(radius, 0.9)[:, None] * np.array([1, -1, 1j, -1j])).reshape(-1, 1)
+    samples = ShapeSamples(ring, np.zeros(ring.shape), np.arange(len(ring)))
+    sigma = infer_shear(samples, ShapePrior(0.25, infer_sigma=True)).ellipticity_sigma
+    found = influences(source_table(samples), np.zeros(2), ShapePrior(sigma, infer_sigma=True))
+    alone = found.shear.reshape(-1, 4, 2)
+    assert np.abs(alone).max() > 1e-4
+    np.testing.assert_allclose(alone.sum(axis=1), 0.0, atol=1e-9)
+
+
 def test_galaxies_fitted_alone_are_told_from_those_with_neighbours():
     rng = np.random.default_rng(6)
     true = 0.2 * (rng.standard_normal(60) + 1j * rng.standard_normal(60))

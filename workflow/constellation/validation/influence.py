@@ -58,7 +58,9 @@ def influences(sources: pa.Table, shear: Floats, prior: ShapePrior) -> Influence
     hessian = np.diag((up + down - 2.0 * middle).sum(axis=1) / STEP[:free] ** 2)
     for i in range(free):
         for j in range(i):
-            both = evidence(here + unit[i] + unit[j]) - up[i] - up[j] + middle
-            hessian[i, j] = hessian[j, i] = both.sum() / (STEP[i] * STEP[j])
+            # central: one-sided ones would have every unit's answer in log sigma move the shear
+            mixed = evidence(here + unit[i] + unit[j]) + evidence(here - unit[i] - unit[j])
+            mixed -= evidence(here + unit[i] - unit[j]) + evidence(here - unit[i] + unit[j])
+            hessian[i, j] = hessian[j, i] = mixed.sum() / (4.0 * STEP[i] * STEP[j])
     moved = np.linalg.solve(-hessian, score)
     return Influences(table["OBJECT_ID"].to_numpy(), moved[:2].T)
