@@ -55,7 +55,7 @@ wildcard_constraints:
 def meaning(wildcards):
     """What a block's result depends on, but for its number."""
     case = CASES.case(wildcards.case)
-    known = [CASES.seed, case.images(), CASES.settings(case)]
+    known = [CASES.seed, case.of_a_block(), CASES.settings(case)]
     return hashlib.sha256(json.dumps(known, sort_keys=True).encode()).hexdigest()
 
 
@@ -131,6 +131,10 @@ rule report:
         "../environment.yml"
     params:
         blocks=RESULTS / "blocks",
+        code=[
+            code_of(f"constellation.validation.{name}")
+            for name in ("report", "side_by_side")
+        ],
         target=TARGET,
         folder=RESULTS,
     message:

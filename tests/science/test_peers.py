@@ -189,7 +189,6 @@ def block_of(number, biases, chi2=1.0):
             settled_share=1.0,
             chi2_per_pixel=chi2,
             cpu_s=0.64,
-            compile_s=0.0,
         )
         for method, bias in biases.items()
         for shear in shears(0.02, number)

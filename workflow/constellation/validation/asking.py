@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -49,7 +48,6 @@ def ask(
     cpu_s = time.process_time() - started
     [row] = read_shear(result).to_pylist()
     sources = read_sources(result.with_name(f"{result.stem}_sources.parquet"))
-    record = json.loads(result.with_suffix(".run.json").read_text())["measurements"]
     unsettled = sources["FLAGS"].to_numpy() & int(SourceFlag.NOT_CONVERGED)
     answer = Answer(
         method=method,
@@ -62,7 +60,6 @@ def ask(
         settled_share=float(np.mean(unsettled == 0)),
         chi2_per_pixel=row["CHI2"] / row["N_PIXELS"],
         cpu_s=cpu_s,
-        compile_s=record["compile_s"],
     )
     if method != "marginal":
         return [answer], sources

@@ -24,8 +24,7 @@ Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")]
 Method = Literal["marginal", "map", "vi", "nuts"]
 Peer = Literal["anacal", "lensmc"]
 
-
-IMAGES = {"scene", "field", "methods", "coverage", "known", "halves"}
+_OF_A_BLOCK = {"scene", "field", "methods", "coverage", "known", "halves"}
 
 
 class Limits(Settings):
@@ -72,9 +71,17 @@ class Case(Settings):
     peers: tuple[Peer, ...] = Field((), description="other codes that get the same images")
     peer_blocks: PositiveInt = Field(1, description="of how many of the blocks, the first ones")
 
-    def images(self) -> dict[str, Any]:
+    def of_a_block(self) -> dict[str, Any]:
         """What a block's result depends on, but for its number, the seed and shine's settings."""
-        return self.model_dump(mode="json", include=IMAGES)
+        return self.model_dump(mode="json", include=_OF_A_BLOCK)
+
+    def layout(self) -> dict[str, Any]:
+        """What cases must have in common, or their galaxies and noise are not the same."""
+        if self.field is not None:
+            return {"field.width_arcmin": self.field.width_arcmin}
+        scene, galaxies = self.scene, self.scene.galaxies
+        same = {name: getattr(scene, name) for name in ("cells", "noise", "independent")}
+        return same | {"population": galaxies.population, "real": galaxies.profile == "real"}
 
 
 class Campaign(Settings):
@@ -105,9 +112,31 @@ class Campaign(Settings):
                 raise ValueError(
                     f"cases.{case.name}.peer_blocks: the case has {case.blocks} blocks"
                 )
-            if case.compared_with is not None and case.compared_with not in names:
+            self._check_limits(case)
+            if case.compared_with is None:
+                continue
+            if case.compared_with not in names:
                 raise ValueError(f"cases.{case.name}.compared_with: no case {case.compared_with}")
+            other = self.case(case.compared_with)
+            if case.layout() != other.layout():
+                raise ValueError(
+                    f"cases.{case.name}.compared_with: {other.name} has {other.layout()}, expected "
+                    f"{case.layout()}: else neither galaxies nor noise are the same"
+                )
         return self
+
+    @staticmethod
+    def _check_limits(case: Case) -> None:
+        known = {*case.methods} | ({"marginal_inferred"} & {f"{m}_inferred" for m in case.methods})
+        for method, limits in case.limits.items():
+            if method not in known:
+                raise ValueError(
+                    f"cases.{case.name}.limits.{method}: expected one of {sorted(known)}"
+                )
+            if case.field is not None and limits.position_arcsec is not None:
+                raise ValueError(
+                    f"cases.{case.name}.limits.{method}.position_arcsec: not known of full scenes"
+                )
 
     def case(self, name: str) -> Case:
         """The case of a name; raises `ConfigurationError` if there is none."""

@@ -72,7 +72,7 @@ def run_coverage(campaign: Campaign, case: Case, block: int, root: Path) -> Bloc
         place = _draw(scene, shear, listed, folder)
         settings = known_priors(settings_of(campaign, case, ("marginal", number)), scene)
         found, sources = ask(place, settings, shear)
-        answers += [replace(answer, **truth.compared(sources)) for answer in found]
+        answers += found
         rng = scene.rng(Purpose.RANKS)
         for name, own in posterior_ranks(sources, truth, found[0], rng).items():
             ranks.setdefault(name, []).extend(own)
@@ -128,7 +128,6 @@ def _moves(answer: Answer, sources: pa.Table, truth: Truth, settings: dict[str, 
             "METHOD": [answer.method] * n_units,
             "TRUE_G1": np.full(n_units, answer.true_shear[0]),
             "TRUE_G2": np.full(n_units, answer.true_shear[1]),
-            "UNIT": np.arange(n_units),
             "MOVES_G1": total[:, 0],
             "MOVES_G2": total[:, 1],
         }

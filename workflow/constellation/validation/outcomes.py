@@ -100,16 +100,19 @@ def broken_limits(found: list[Outcome]) -> list[str]:
         limits = item.case.limits.get(item.measured.method)
         if limits is None:
             continue
+        name, share = f"{item.case.name}, {item.measured.method}", item.numbers["converged"]
+        if share < 1.0:
+            lines.append(f"{name}: {share:.0%} of the runs converged, expected all")
         asked = {"m1": limits.m, "m2": limits.m, "c1": limits.c, "c2": limits.c}
         asked |= dict.fromkeys(("position_u_arcsec", "position_v_arcsec"), limits.position_arcsec)
-        for name, limit in asked.items():
+        for number, limit in asked.items():
             if limit is None:
                 continue
-            value, error = item.numbers[name], item.numbers.get(f"{name}_err") or 0.0
+            value, error = item.numbers[number], item.numbers.get(f"{number}_err") or 0.0
             if not abs(value) <= limit + 3.0 * error:
                 lines.append(
-                    f"{item.case.name}, {item.measured.method}: {name} = {value:+.2g} ± "
-                    f"{error:.1g}, expected at most {limit:g} and three errors"
+                    f"{name}: {number} = {value:+.2g} ± {error:.1g}, expected at most {limit:g} "
+                    "and three errors"
                 )
     return lines
 
@@ -179,11 +182,13 @@ def _leakage(case: Case, reference: Case, pair: tuple[Measured, Measured]) -> np
     """How c follows the PSF's ellipticity, where nothing else differs."""
     if case.field is not None or reference.field is not None:
         return None
-    own, other = case.scene, reference.scene
-    round_both = {"e1": 0.0, "e2": 0.0}
-    change = own.psf.e1 - other.psf.e1, own.psf.e2 - other.psf.e2
-    alike = own.psf.model_copy(update=round_both) == other.psf.model_copy(update=round_both)
-    if not alike or change == (0.0, 0.0):
+    own, other = case.scene.psf, reference.scene.psf
+    change = own.e1 - other.e1, own.e2 - other.e2
+    turned = own.model_copy(update={"e1": other.e1, "e2": other.e2})
+    alike = case.scene.model_copy(update={"psf": turned}) == reference.scene.model_copy(
+        update={"psf": turned}
+    )
+    if not alike or case.shine != reference.shine or change == (0.0, 0.0):
         return None
     return psf_leakage(*pair, change)
 

@@ -18,7 +18,6 @@ _SCHEMA = pa.schema(
         ("METHOD", pa.string()),
         ("TRUE_G1", pa.float64()),
         ("TRUE_G2", pa.float64()),
-        ("UNIT", pa.int64()),
         ("MOVES_G1", pa.float64()),
         ("MOVES_G2", pa.float64()),
     ]
@@ -39,7 +38,6 @@ class Answer:
     settled_share: float  # of the galaxies whose fits converged
     chi2_per_pixel: float
     cpu_s: float  # of the whole run, compilation included
-    compile_s: float  # wall clock
     # mean of fitted minus true position, west and north; medians of fitted over true
     position_arcsec: tuple[float, float] | None = None
     flux_ratio: float | None = None
@@ -48,7 +46,10 @@ class Answer:
 
 @dataclass(frozen=True)
 class Block:
-    """A case's answers on one set of galaxies, and how each unit of them moves the shear."""
+    """A case's answers on one set of galaxies, and how each unit of them moves the shear.
+
+    The units of all methods and shears are in the same order.
+    """
 
     case: str
     block: int

@@ -31,9 +31,13 @@ def markdown(report: Report) -> str:
     """Tables of all figures, level by level; m in 10^-3, c in 10^-4."""
     found, command = report.outcomes, report.command
     lines = [
-        f"Made by `{command}`. Errors are those of a bootstrap over units of galaxies; m is in "
-        "10⁻³, c in 10⁻⁴; galaxies are counted once for both shears of a pair; the processor time "
-        "is that of a galaxy in one image.",
+        f"Made by `{command}`. Errors are those of a bootstrap over units of galaxies, or over "
+        "blocks of full scenes and of half of the samples; where blocks are too few for it, none "
+        "is given: such figures say little. m is in 10⁻³, c in 10⁻⁴; galaxies are counted once for "
+        "both shears of a pair, in full scenes once for each turn; ms is the processor time of a "
+        "galaxy in one image, converged the share of galaxies whose fit did. m from n blocks, n "
+        "odd, holds 1/n of the cross response, a third of what m1 and m2 differ by where it is the "
+        "pixels' axes that decide; so do differences.",
     ]
     for level in sorted({item.case.level for item in found}):
         lines += ["", f"**Level {level}: {LEVELS[level]}**", ""]

@@ -46,34 +46,30 @@ class FieldScene:
 
     @cached_property
     def listable(self) -> Sources:
-        """The sources that the catalogue is made of: unsheared, without light where stars are dark.
+        """The sources that the catalogue is made of, unsheared."""
+        return draw_population(self.reference)
+
+    def shining(self, survey: MockSurveyConfig) -> Sources:
+        """The sources of one member's survey, as they are drawn.
 
         Sources without light keep their places, so that all others keep their random numbers.
         """
-        sources = draw_population(self.reference)
-        return self._darkened(sources, sources.is_star & ("stars" in self.settings.dark))
-
-    def shining(self, survey: MockSurveyConfig) -> Sources:
-        """The sources of one member's survey, as they are drawn."""
-        return self._darkened(draw_population(survey), self._dark)
+        sources = draw_population(survey)
+        return replace(sources, flux_ujy=np.where(self._dark, 0.0, sources.flux_ujy))
 
     @cached_property
     def _dark(self) -> np.ndarray:
         """Which sources give no light (n,)."""
-        dark = self.listable.flux_ujy == 0.0
-        if {"faint", "hidden"} & {*self.settings.dark}:
+        dark = np.zeros(len(self.listable.flux_ujy), bool)
+        if self.settings.dark:
             _, _, listed = build_catalogue(self.reference, self.listable, self.frames)
             whole = self.reference.catalogue.model_copy(update={"deblend_arcsec": 0.0})
             apart = self.reference.model_copy(update={"catalogue": whole})
             _, _, bright = build_catalogue(apart, self.listable, self.frames)
             kinds = {"faint": ~bright, "hidden": bright & ~listed}
-            for kind in kinds.keys() & {*self.settings.dark}:
+            for kind in self.settings.dark:
                 dark |= kinds[kind]
         return dark
-
-    @staticmethod
-    def _darkened(sources: Sources, dark: np.ndarray) -> Sources:
-        return replace(sources, flux_ujy=np.where(dark, 0.0, sources.flux_ujy))
 
     def in_core(self, ra: np.ndarray, dec: np.ndarray) -> np.ndarray:
         """Which positions (n,) lie far enough from the field's edge."""

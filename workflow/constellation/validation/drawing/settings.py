@@ -102,10 +102,9 @@ class FieldSettings(Settings):
     population: dict[str, float] = Field({}, description="as the mock survey's section population")
     detector: dict[str, float] = Field({}, description="as the mock survey's section detector")
     psf: dict[str, float] = Field({}, description="as the mock survey's section psf")
-    dark: tuple[Literal["stars", "faint", "hidden"], ...] = Field(
+    dark: tuple[Literal["faint", "hidden"], ...] = Field(
         (),
-        description="what gives no light, everything else being the same: stars (which are not "
-        "listed either; what they hid then is, and spurious entries are others), sources too faint "
-        "for the catalogue, or those that it takes for a part of a brighter neighbour",
+        description="what gives no light, everything else being the same: sources too faint for "
+        "the catalogue, or those that it takes for a part of a brighter neighbour",
     )
     shear: Annotated[float, Field(gt=0, lt=0.2)] = 0.02

@@ -95,14 +95,12 @@ def _answer(shapes: Shapes, unit: int, true_shear: tuple[float, float]) -> tuple
         settled_share=float(shapes.settled.mean()),
         chi2_per_pixel=shapes.chi2_per_pixel,
         cpu_s=shapes.cpu_s,
-        compile_s=0.0,
     )
     table = pa.table(
         {
             "METHOD": [shapes.method] * len(moved),
             "TRUE_G1": np.full(len(moved), true_shear[0]),
             "TRUE_G2": np.full(len(moved), true_shear[1]),
-            "UNIT": np.arange(len(moved)),
             "MOVES_G1": moved.real,
             "MOVES_G2": moved.imag,
         }
