@@ -43,7 +43,7 @@ def covering(number: int, rng, factor: float) -> Block:
     """A scene whose answer scatters by `factor` times the error that it states."""
     true, error = rng.uniform(-0.05, 0.05, 2), 0.03
     shear = true + factor * error * rng.standard_normal(2)
-    about = (None, 64, True, 1.0, 1.0, 1.0, 0.0, (0.0, 0.0), 1.0, 1.0)
+    about = (None, 64, True, 1.0, 1.0, 1.0, (0.0, 0.0), 1.0, 1.0)
     answer = Answer("marginal", tuple(true), tuple(shear), (error**2, 0.0, error**2), *about)
     return Block("c", number, [answer], [], {"s1": list(rng.uniform(size=64) ** factor)})
 
@@ -93,7 +93,7 @@ def calibrated(rng: np.random.Generator) -> tuple[pa.Table, Truth, Answer]:
     zero = np.zeros(n)
     galaxies = Sources(ra=zero, dec=zero, is_star=zero > 0, e1=intrinsic.real, e2=intrinsic.imag,
                        g1=zero, g2=zero, **bodies)  # fmt: skip
-    about = (None, n, True, 1.0, 1.0, 1.0, 0.0, (0.0, 0.0), 1.0, 1.0)
+    about = (None, n, True, 1.0, 1.0, 1.0, (0.0, 0.0), 1.0, 1.0)
     answer = Answer("marginal", (g.real, g.imag), (g.real, g.imag), (1e-6, 0.0, 1e-6), *about)
     return table, Truth(np.arange(n), galaxies, 1, SIGMA), answer
 
