@@ -16,7 +16,7 @@ from constellation.validation.asking import settings_of
 from constellation.validation.campaign import Campaign, Case, Limits, load_campaign
 from constellation.validation.fields import by_blend
 from constellation.validation.grids import of_halves
-from constellation.validation.outcomes import Outcome, broken_limits
+from constellation.validation.outcomes import Outcome, broken_limits, outcomes
 from constellation.validation.records import Block
 from shine.errors import ConfigurationError
 from shine.population import ShapePrior, ShapeSamples, infer_shear
@@ -194,3 +194,16 @@ def test_limits_grant_three_errors_and_no_more():
     assert len(broken_limits([outcome(np.nan, 1e-3)])) == 1
     [line] = broken_limits([outcome(0.0, 1e-3, converged=0.75)])
     assert line == "one, marginal: 75% of the runs converged, expected all"
+
+
+def test_only_the_psf_s_ellipticity_tells_its_leakage():
+    def leakage(kind: str) -> float | None:
+        one = {"level": 1, "shows": "x", "blocks": 1}
+        other = {"psf": {"e1": 0.08, "kind": kind}}
+        cases = [{"name": "a"}, {"name": "b", "scene": other, "compared_with": "a"}]
+        campaign = Campaign(cases=[one | case for case in cases])
+        found = outcomes(campaign, {"a": [block(0)], "b": [block(0)]})
+        return found[-1].numbers.get("psf_leakage")
+
+    assert leakage("telescope") == 0.0
+    assert leakage("moffat") is None

@@ -185,9 +185,7 @@ def _leakage(case: Case, reference: Case, pair: tuple[Measured, Measured]) -> np
     own, other = case.scene.psf, reference.scene.psf
     change = own.e1 - other.e1, own.e2 - other.e2
     turned = own.model_copy(update={"e1": other.e1, "e2": other.e2})
-    alike = case.scene.model_copy(update={"psf": turned}) == reference.scene.model_copy(
-        update={"psf": turned}
-    )
+    alike = case.scene.model_copy(update={"psf": turned}) == reference.scene
     if not alike or case.shine != reference.shine or change == (0.0, 0.0):
         return None
     return psf_leakage(*pair, change)
