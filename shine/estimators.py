@@ -1,21 +1,27 @@
 """The estimators of the shear of one scene: `estimate` picks one by `method`."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import jax
 import numpy as np
 from jaxtyping import Array
-from scipy.special import logsumexp
 
 from shine import importance, inference
 from shine.blocks import in_blocks
+from shine.flux_size import FluxSizePopulation, FluxSizeSamples, infer_population
 from shine.importance import Samples
 from shine.inference import Fit, History
 from shine.inference_config import InferenceSettings
 from shine.laplace import laplace
-from shine.population import ShapePrior, ShapeSamples, ShearPosterior, infer_shear
+from shine.population import (
+    ShapePrior,
+    ShapeSamples,
+    ShearPosterior,
+    infer_shear,
+    over_members,
+)
 from shine.prior_utils import SourcePrior
 from shine.scene import Scene
 
@@ -101,10 +107,17 @@ def _marginal(problem: Problem, settings: InferenceSettings) -> Estimate:
     )
     answer = infer_shear(shapes, belief)
     source = np.flatnonzero(prior.lensed & (samples.n_samples > 0))
+    diagnostics = {}
+    if settings.marginal.infer_population and prior.around_catalogue:
+        shapes, population = _of_population(prior, samples, (source, shapes), answer)
+        answer = infer_shear(shapes, belief)
+        diagnostics["flux_size_population"] = population.as_dict()
+    weight = answer.weights(shapes)
     mode = laplace(prior, fit)
-    parameters, covariance = _posterior_moments(prior, samples, (source, shapes), answer)
+    parameters, covariance = _posterior_moments(prior, samples.z[source], (source, weight), answer)
     mode.parameters[source], mode.covariance[source] = parameters, covariance
-    few = samples.effective[source] < _FEW_EFFECTIVE
+    effective = np.minimum(samples.effective[source], 1.0 / np.sum(weight**2, axis=1))
+    few = effective < _FEW_EFFECTIVE
     return Estimate(
         shear=answer.shear,
         shear_covariance=answer.covariance,
@@ -115,7 +128,8 @@ def _marginal(problem: Problem, settings: InferenceSettings) -> Estimate:
         convergence=_monte_carlo_error(shapes, belief, answer),
         ellipticity_sigma=answer.ellipticity_sigma if belief.infer_sigma else None,
         ellipticity_sigma_err=answer.ellipticity_sigma_err if belief.infer_sigma else None,
-        samples=SourceSamples(source, shapes, samples.effective[source], samples.by_chain[source]),
+        samples=SourceSamples(source, shapes, effective, samples.by_chain[source]),
+        diagnostics=diagnostics,
     )
 
 
@@ -187,22 +201,44 @@ def _unsettled(problem: Problem, fit: Fit) -> np.ndarray:
     return result
 
 
-def _posterior_moments(
+def _of_population(
     prior: SourcePrior,
     samples: Samples,
     chosen: tuple[np.ndarray, ShapeSamples],
     answer: ShearPosterior,
-) -> tuple[np.ndarray, np.ndarray]:
-    """Mean (m, 6) and covariance (m, 6, 6) of the parameters, given the shear and population."""
+) -> tuple[ShapeSamples, FluxSizePopulation]:
+    """The samples weighted by the galaxies' population, not by the catalogue; and that population.
+
+    The shear and the dispersion of an answer from the catalogue's values are near enough for it.
+    """
     source, shapes = chosen
-    log_weight = answer.log_weights(shapes)
-    weight = np.exp(log_weight - logsumexp(log_weight, axis=1, keepdims=True))
+    center, width = np.moveaxis(np.stack([prior.flux, prior.hlr], axis=1)[source], 2, 0)
+    z = np.nan_to_num(samples.z[source, :, :2].astype(float))
+    value = np.log(center)[:, None] + width[:, None] * z
+    interim = -0.5 * np.sum(z**2, axis=2)
+    freed = replace(shapes, log_weight=shapes.log_weight - over_members(interim, shapes.blend))
+    known = FluxSizeSamples(value, answer.log_weights(freed), shapes.blend)
+    population = infer_population(known, width[0])
+    gained = over_members(population.log_density(value), shapes.blend)
+    return replace(freed, log_weight=freed.log_weight + gained), population
+
+
+def _posterior_moments(
+    prior: SourcePrior,
+    z: np.ndarray,
+    chosen: tuple[np.ndarray, np.ndarray],
+    answer: ShearPosterior,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Mean (m, 6) and covariance (m, 6, 6) of the parameters, given the shear and population.
+
+    From samples z (m, K, 6) of the sources `chosen` (m,) and their weights (m, K).
+    """
+    source, weight = chosen
     count = weight.shape[1]
-    z = np.nan_to_num(samples.z[source]).reshape(-1, 6)
     rows = prior.rows(np.repeat(source, count))
     shear = answer.shear.astype(np.float32)
-    values = in_blocks(_intrinsic, (rows, z), shear).reshape(len(source), count, 6)
-    values = values.astype(float)
+    values = in_blocks(_intrinsic, (rows, np.nan_to_num(z).reshape(-1, 6)), shear)
+    values = values.reshape(len(source), count, 6).astype(float)
     mean = np.einsum("mk,mki->mi", weight, values)
     away = values - mean[:, None]
     return mean, np.einsum("mk,mki,mkj->mij", weight, away, away)

@@ -25,7 +25,7 @@ from shine import newton
 from shine.blocks import in_blocks, in_parallel
 from shine.inference import Family, Fit
 from shine.inference_config import MarginalConfig
-from shine.population import ShapeSamples
+from shine.population import ShapeSamples, over_members
 from shine.prior_utils import SourcePrior
 from shine.scene import Batch, Scene, batches, gather
 
@@ -260,7 +260,4 @@ def shape_samples(prior: SourcePrior, samples: Samples, blend: np.ndarray) -> Sh
     sigma = np.asarray(prior.interim_sigma)[rows, None]
     own = 0.5 * np.abs(shape) ** 2 / sigma**2  # minus the log of the interim prior
     label = blend[rows]
-    freed = np.zeros((int(label.max(initial=-1)) + 1, own.shape[1]))
-    np.add.at(freed, label, own)  # members of a blend share their weights
-    log_weight = samples.log_weight[rows] + freed[label]
-    return ShapeSamples(shape, log_weight, label)
+    return ShapeSamples(shape, samples.log_weight[rows] + over_members(own, label), label)

@@ -21,6 +21,11 @@ class MarginalConfig(Strict):
         description="infer the dispersion of intrinsic ellipticities along with the shear; "
         "gal.priors.ellipticity.sigma is then a first guess",
     )
+    infer_population: bool = Field(
+        True,
+        description="infer the distribution of fluxes and sizes along with the shear, if "
+        "gal.priors has both as LogNormal around the catalogue's values, then a first guess",
+    )
 
 
 class SolverConfig(Strict):

@@ -24,6 +24,7 @@ from itertools import product
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import softmax
 
 from shine.evidence import Evidence
 
@@ -86,9 +87,11 @@ class ShearPosterior:
     def log_weights(self, samples: ShapeSamples) -> Floats:
         """Log weights (n, K) of samples given the posterior's mean shear and dispersion."""
         log_p = log_population(samples.shape, complex(*self.shear), self.ellipticity_sigma)
-        together = np.zeros((int(samples.blend.max()) + 1, log_p.shape[1]))
-        np.add.at(together, samples.blend, log_p)
-        return samples.log_weight + together[samples.blend]
+        return samples.log_weight + over_members(log_p, samples.blend)
+
+    def weights(self, samples: ShapeSamples) -> Floats:
+        """The same as weights of sum 1 for each galaxy."""
+        return softmax(self.log_weights(samples), axis=1)
 
 
 @dataclass(frozen=True)
@@ -153,6 +156,13 @@ def log_population(shape: NDArray[np.complexfloating], shear: complex, sigma: fl
     with np.errstate(divide="ignore"):
         inside = np.log((e2 < 1.0).astype(float))
     return inside - 0.5 * e2 / sigma**2 + np.log(jacobian / disc)
+
+
+def over_members(values: Floats, blend: NDArray[np.integer]) -> Floats:
+    """The sum (n, K) of values (n, K) over all members of each galaxy's blend."""
+    together = np.zeros((int(blend.max(initial=-1)) + 1, values.shape[1]))
+    np.add.at(together, blend, values)
+    return together[blend]
 
 
 class _Posterior:

@@ -44,6 +44,9 @@ class SourcePrior(eqx.Module):
     # Whether the residual is that of the density in the coordinates z, rather than in the
     # parameters: the density that samples follow, and not the mode that people expect.
     in_coordinates: bool = eqx.field(static=True, default=False)
+    # Whether the priors of flux and size are log-normal around the catalogue's values, which says
+    # where to look and nothing of the galaxies' population.
+    around_catalogue: bool = eqx.field(static=True, default=False)
 
     @classmethod
     def build(cls, priors: Priors, catalogue: "CatalogueValues") -> "SourcePrior":
@@ -65,6 +68,10 @@ class SourcePrior(eqx.Module):
             start=start,
             lensed=catalogue.lensed,
             point=catalogue.point,
+            around_catalogue=all(
+                isinstance(of, LogNormal) and of.center == "catalog"
+                for of in (priors.flux, priors.half_light_radius)
+            ),
         )
 
     def rows(self, index: Int[np.ndarray, "k"]) -> "SourcePrior":

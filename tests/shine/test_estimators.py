@@ -1,11 +1,13 @@
 """The two estimators of the shear of one scene, side by side."""
 
+import json
+from dataclasses import replace
 from functools import cache
 
 import numpy as np
 import pytest
 
-from shine.config import CentredNormal, Priors
+from shine.config import CentredNormal, LogNormal, Priors
 from shine.estimators import Estimate, Problem, estimate
 from shine.inference_config import InferenceSettings, MarginalConfig, SolverConfig
 from shine.prior_utils import SourcePrior
@@ -14,6 +16,7 @@ from tests.shine.galsim_scenes import Galaxy, build, draw, jacobian, noise_for_s
 
 SHEAR = (0.04, -0.03)
 SIGMA = 0.2
+PRIORS = Priors(ellipticity=CentredNormal(sigma=SIGMA))
 N, SIDE = 16, 240
 
 
@@ -32,25 +35,24 @@ def galaxies() -> list[Galaxy]:
 
 
 @cache
-def scene(snr: float = 200.0) -> tuple[Scene, SourcePrior]:
+def scene(snr: float = 200.0, priors: Priors = PRIORS) -> tuple[Scene, SourcePrior]:
     matrix, sources = jacobian(20), galaxies()
     sigma = noise_for_snr(snr, matrix, sources[0])
     image = draw(sources, SHEAR, matrix, (SIDE, SIDE))
     image = image + np.random.default_rng(2).normal(scale=sigma, size=image.shape)
-    priors = Priors(ellipticity=CentredNormal(sigma=SIGMA))
     images = [(image, np.full(image.shape, sigma**-2), matrix)]
     return build(sources, images, stamp_size=48, priors=priors)
 
 
 @cache
 def answer(method: str, infer_dispersion: bool = False, snr: float = 200.0) -> Estimate:
-    return run(*scene(snr), method, infer_dispersion)
+    return run(*scene(snr), method, infer_dispersion=infer_dispersion)
 
 
-def run(scene, prior, method, infer_dispersion=False, solver=None) -> Estimate:
+def run(scene, prior, method, solver=None, **marginal: bool) -> Estimate:
     settings = InferenceSettings(
         method=method,
-        marginal=MarginalConfig(infer_dispersion=infer_dispersion),
+        marginal=MarginalConfig(**{"infer_dispersion": False} | marginal),
         solver=solver or SolverConfig(),
     )
     blend = np.full(len(prior.lensed), -1)
@@ -123,3 +125,43 @@ def test_too_few_iterations_are_reported(method):
     assert not found.converged
     assert found.unsettled[:N].any()
     assert not answer(method).unsettled.any()
+
+
+def catalogue_sizes_off(factor: float) -> SourcePrior:
+    """The scene's priors as if the catalogue had all sizes wrong by the same factor."""
+    prior = scene(40.0)[1]
+    return replace(prior, hlr=prior.hlr * np.array([factor, 1.0], np.float32))
+
+
+def test_sizes_follow_the_population_and_not_the_catalogue():
+    image = scene(40.0)[0]
+    truth = np.array([g.hlr_arcsec for g in galaxies()])
+    off = {}
+    for factor in (0.8, 1.2):
+        for infer in (False, True):
+            found = run(image, catalogue_sizes_off(factor), "marginal", infer_population=infer)
+            off[factor, infer] = np.mean(np.log(found.parameters[:N, 1] / truth))
+    # sixteen galaxies, known to 5 % each
+    assert abs(off[0.8, True]) < 0.03
+    assert abs(off[1.2, True]) < 0.03
+    assert off[1.2, False] - off[0.8, False] > 3.0 * abs(off[1.2, True] - off[0.8, True])
+
+
+def test_a_population_that_was_given_is_not_inferred():
+    sizes = LogNormal(center=0.3, sigma=0.2)
+    for priors in (Priors(half_light_radius=sizes), Priors(flux=LogNormal(center=10, sigma=0.1))):
+        image, prior = scene(40.0, priors)
+        found = run(image, prior, "marginal", infer_population=True)
+        same = run(image, prior, "marginal", infer_population=False)
+        np.testing.assert_array_equal(found.shear, same.shear)
+        assert "flux_size_population" not in found.diagnostics
+
+
+def test_the_population_is_put_on_record():
+    found = run(*scene(40.0), "marginal", infer_population=True)
+    typical = np.exp(np.mean(np.log([g.hlr_arcsec for g in galaxies()])))
+    record = json.loads(json.dumps(found.diagnostics["flux_size_population"]))
+    [[log_flux, log_size]] = record["mean"]
+    assert np.exp(log_flux) == pytest.approx(10.0, rel=0.1)
+    assert np.exp(log_size) == pytest.approx(typical, rel=0.05)
+    assert record["share"] == [1.0]
