@@ -15,7 +15,8 @@ import optax
 from jaxtyping import Array, Float
 
 from shine.density import Pixels, log_likelihood, log_mode_prior
-from shine.inference import UNSETTLED_SHARE, Fit, Search, without_light
+from shine.fit import Fit
+from shine.inference import UNSETTLED_SHARE, Search, without_light
 from shine.inference_config import AdamConfig, SolverConfig
 from shine.prior_utils import SourcePrior, to_disc
 from shine.scene import Scene

@@ -10,9 +10,9 @@ from jaxtyping import Array
 
 from shine import importance, inference
 from shine.blocks import in_blocks
+from shine.fit import Fit, History
 from shine.flux_size import FluxSizePopulation, FluxSizeSamples, infer_population
 from shine.importance import Samples
-from shine.inference import Fit, History
 from shine.inference_config import InferenceSettings
 from shine.laplace import laplace
 from shine.population import (

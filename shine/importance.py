@@ -23,7 +23,7 @@ from scipy.special import gammaln
 
 from shine import newton
 from shine.blocks import in_blocks, in_parallel
-from shine.inference import Family, Fit
+from shine.fit import Family, Fit
 from shine.inference_config import MarginalConfig
 from shine.population import ShapeSamples, over_members
 from shine.prior_utils import SourcePrior

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from shine import newton
-from shine.inference import Fit
+from shine.fit import Fit
 from shine.prior_utils import SourcePrior, to_disc
 
 

@@ -6,7 +6,7 @@ about a unit Gaussian:
     shear_t = mode + R y                      R R^T the shear's Laplace covariance
     z       = mode + L x - X (shear_t - mode)  L L^T a blend's covariance at fixed shear
 
-with X the blend's answer to the shear (`shine.inference.Family`): so no correlation within a blend,
+with X the blend's answer to the shear (`shine.fit.Family`): so no correlation within a blend,
 or with the shear, is left for a sampler to find. The map is linear and its Jacobian a constant.
 """
 
@@ -23,7 +23,7 @@ from jaxtyping import Array, Float, Int
 from numpyro.distributions import constraints
 
 from shine.density import Pixels, log_likelihood, log_shear_prior, log_source_prior
-from shine.inference import Family, Fit
+from shine.fit import Family, Fit
 from shine.prior_utils import SourcePrior, to_disc
 from shine.scene import Scene
 

@@ -5,7 +5,8 @@ from functools import cache
 import numpy as np
 
 from shine.config import CentredNormal, Priors
-from shine.inference import Fit, find_mode
+from shine.fit import Fit
+from shine.inference import find_mode
 from shine.inference_config import NutsConfig, SolverConfig
 from shine.numpyro_model import Target
 from shine.nuts import NutsResult, sample_nuts

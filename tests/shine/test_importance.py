@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 from shine import density, importance
+from shine.fit import Fit
 from shine.importance import Samples, sample, shape_samples
-from shine.inference import Fit, find_mode
+from shine.inference import find_mode
 from shine.inference_config import MarginalConfig, SolverConfig
 from shine.population import log_population
 from shine.prior_utils import INTERIM_WIDENING, SourcePrior

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from shine.config import CentredNormal, LogNormal, PositiveUniform, Priors
-from shine.inference import Fit, find_mode
+from shine.fit import Fit
+from shine.inference import find_mode
 from shine.inference_config import SolverConfig
 from shine.laplace import Mode, laplace
 from tests.shine.galsim_scenes import Galaxy, build, draw, jacobian, noise_for_snr
