@@ -1,7 +1,7 @@
 """The estimators of the shear of one scene: `estimate` picks one by `method`."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import jax
@@ -11,17 +11,10 @@ from jaxtyping import Array
 from shine import importance, inference
 from shine.blocks import in_blocks
 from shine.fit import Fit, History
-from shine.flux_size import FluxSizePopulation, FluxSizeSamples, infer_population
 from shine.importance import Samples
 from shine.inference_config import InferenceSettings
 from shine.laplace import laplace
-from shine.population import (
-    ShapePrior,
-    ShapeSamples,
-    ShearPosterior,
-    infer_shear,
-    over_members,
-)
+from shine.population import ShapePrior, ShapeSamples, ShearPosterior, infer_shear
 from shine.prior_utils import SourcePrior
 from shine.scene import Scene
 
@@ -109,15 +102,15 @@ def _marginal(problem: Problem, settings: InferenceSettings) -> Estimate:
     source = np.flatnonzero(prior.lensed & (samples.n_samples > 0))
     diagnostics = {}
     if settings.marginal.infer_population and prior.around_catalogue:
-        shapes, population = _of_population(prior, samples, (source, shapes), answer)
+        # an answer from the catalogue's values is near enough to weigh the samples by
+        shapes, population = importance.of_population(prior, samples, shapes, answer)
         answer = infer_shear(shapes, belief)
         diagnostics["flux_size_population"] = population.as_dict()
     weight = answer.weights(shapes)
     mode = laplace(prior, fit)
     parameters, covariance = _posterior_moments(prior, samples.z[source], (source, weight), answer)
     mode.parameters[source], mode.covariance[source] = parameters, covariance
-    effective = np.minimum(samples.effective[source], 1.0 / np.sum(weight**2, axis=1))
-    few = effective < _FEW_EFFECTIVE
+    few = samples.effective[source] < _FEW_EFFECTIVE
     return Estimate(
         shear=answer.shear,
         shear_covariance=answer.covariance,
@@ -128,7 +121,9 @@ def _marginal(problem: Problem, settings: InferenceSettings) -> Estimate:
         convergence=_monte_carlo_error(shapes, belief, answer),
         ellipticity_sigma=answer.ellipticity_sigma if belief.infer_sigma else None,
         ellipticity_sigma_err=answer.ellipticity_sigma_err if belief.infer_sigma else None,
-        samples=SourceSamples(source, shapes, effective, samples.by_chain[source]),
+        samples=SourceSamples(
+            source, shapes, _effective(samples, source, weight), samples.by_chain[source]
+        ),
         diagnostics=diagnostics,
     )
 
@@ -201,39 +196,17 @@ def _unsettled(problem: Problem, fit: Fit) -> np.ndarray:
     return result
 
 
-def _of_population(
-    prior: SourcePrior,
-    samples: Samples,
-    chosen: tuple[np.ndarray, ShapeSamples],
-    answer: ShearPosterior,
-) -> tuple[ShapeSamples, FluxSizePopulation]:
-    """The samples weighted by the galaxies' population, not by the catalogue; and that population.
-
-    The shear and the dispersion of an answer from the catalogue's values are near enough for it.
-    """
-    source, shapes = chosen
-    center, width = np.moveaxis(np.stack([prior.flux, prior.hlr], axis=1)[source], 2, 0)
-    z = np.nan_to_num(samples.z[source, :, :2].astype(float))
-    value = np.log(center)[:, None] + width[:, None] * z
-    interim = -0.5 * np.sum(z**2, axis=2)
-    freed = replace(shapes, log_weight=shapes.log_weight - over_members(interim, shapes.blend))
-    known = FluxSizeSamples(value, answer.log_weights(freed), shapes.blend)
-    population = infer_population(known, width[0])
-    gained = over_members(population.log_density(value), shapes.blend)
-    return replace(freed, log_weight=freed.log_weight + gained), population
-
-
 def _posterior_moments(
     prior: SourcePrior,
     z: np.ndarray,
-    chosen: tuple[np.ndarray, np.ndarray],
+    weighed: tuple[np.ndarray, np.ndarray],
     answer: ShearPosterior,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Mean (m, 6) and covariance (m, 6, 6) of the parameters, given the shear and population.
 
-    From samples z (m, K, 6) of the sources `chosen` (m,) and their weights (m, K).
+    From samples z (m, K, 6), which `weighed` says to be of the sources (m,) with weights (m, K).
     """
-    source, weight = chosen
+    source, weight = weighed
     count = weight.shape[1]
     rows = prior.rows(np.repeat(source, count))
     shear = answer.shear.astype(np.float32)
@@ -242,6 +215,14 @@ def _posterior_moments(
     mean = np.einsum("mk,mki->mi", weight, values)
     away = values - mean[:, None]
     return mean, np.einsum("mk,mki,mkj->mij", weight, away, away)
+
+
+def _effective(samples: Samples, source: np.ndarray, weight: np.ndarray) -> np.ndarray:
+    """Effective number (m,) of the sources' samples of weights (m, K)."""
+    found = 1.0 / np.sum(weight**2, axis=1)
+    # states of a chain are no more than the places where it began
+    independent = samples.effective[source] / samples.n_samples[source]
+    return np.where(samples.by_chain[source], found * independent, found)
 
 
 def _monte_carlo_error(shapes: ShapeSamples, belief: ShapePrior, answer: ShearPosterior) -> float:

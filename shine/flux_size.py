@@ -9,8 +9,10 @@ half-light radius follow a mixture of Gaussians,
 
 fitted to noisy galaxies by expectation maximisation (extreme deconvolution: Bovy, Hogg & Roweis
 2011, Ann. Appl. Stat. 5, 1657), weighted samples standing for what the pixels say of each galaxy.
-Every component starts from what a conjugate prior believes: `_BELIEVED` galaxies around the mean of
-all, as wide as the priors around the catalogue's values; so a few galaxies keep those widths.
+A conjugate prior holds every component as if `_BELIEVED` galaxies without noise had been seen in
+it, around the mean of all and as wide as the priors around the catalogue's values: so a few
+galaxies keep those widths, and galaxies all alike seem to differ by more than they do (by 0.1 in
+ln r, if a thousand of S/N 20 differ by 0.05).
 """
 
 from dataclasses import dataclass
@@ -23,7 +25,8 @@ Floats = NDArray[np.floating]
 
 _MOST_COMPONENTS, _GALAXIES_EACH = 3, 100
 _BELIEVED = 2.0
-_MOST_STEPS, _LEAST_GAIN = 200, 0.01  # of the log likelihood of all galaxies
+# Of the log likelihood of all galaxies; the prior's part in what a step gains is too small to count
+_MOST_STEPS, _LEAST_GAIN = 200, 0.01
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ weights of a blend are too uneven, it is sampled again, more often and from a pr
 moments, and if that does not do, by a short Markov chain.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import jax
@@ -24,8 +24,9 @@ from scipy.special import gammaln
 from shine import newton
 from shine.blocks import in_blocks, in_parallel
 from shine.fit import Family, Fit
+from shine.flux_size import FluxSizePopulation, FluxSizeSamples, infer_population
 from shine.inference_config import MarginalConfig
-from shine.population import ShapeSamples, over_members
+from shine.population import ShapeSamples, ShearPosterior, over_members
 from shine.prior_utils import SourcePrior
 from shine.scene import Batch, Scene, batches, gather
 
@@ -246,6 +247,27 @@ def _observed(prior: SourcePrior, z: jax.Array) -> jax.Array:
 @jax.jit
 def _log_prior(prior: SourcePrior, z: jax.Array) -> jax.Array:
     return prior.log_measure(z) - 0.5 * jnp.sum(prior.residual(z, jnp.zeros(2)) ** 2, axis=1)
+
+
+def of_population(
+    prior: SourcePrior, samples: Samples, shapes: ShapeSamples, answer: ShearPosterior
+) -> tuple[ShapeSamples, FluxSizePopulation]:
+    """The samples weighted by the galaxies' fluxes and sizes, not the catalogue's; and these.
+
+    `shapes` are the `shape_samples`, `answer` is the shear and dispersion given which the
+    population is inferred. Priors of flux and size have to be log-normal, of one width for all
+    sources. Members of a blend that are not lensed keep theirs.
+    """
+    source = np.flatnonzero(prior.lensed & (samples.n_samples > 0))
+    center, width = np.moveaxis(np.stack([prior.flux, prior.hlr], axis=1)[source], 2, 0)
+    z = np.nan_to_num(samples.z[source, :, :2].astype(float))
+    value = np.log(center)[:, None] + width[:, None] * z
+    interim = -0.5 * np.sum(z**2, axis=2)
+    freed = replace(shapes, log_weight=shapes.log_weight - over_members(interim, shapes.blend))
+    known = FluxSizeSamples(value, answer.log_weights(freed), shapes.blend)
+    population = infer_population(known, width[0])
+    gained = over_members(population.log_density(value), shapes.blend)
+    return replace(freed, log_weight=freed.log_weight + gained), population
 
 
 def shape_samples(prior: SourcePrior, samples: Samples, blend: np.ndarray) -> ShapeSamples:

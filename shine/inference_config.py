@@ -14,7 +14,9 @@ class MarginalConfig(Strict):
         64, description="samples per galaxy; four times as many where they are too uneven"
     )
     least_effective: Annotated[float, Field(gt=0, lt=1)] = Field(
-        0.25, description="effective share of the samples below which a blend is sampled again"
+        0.25,
+        description="effective share of the samples, under gal.priors, below which a blend is "
+        "sampled again",
     )
     infer_dispersion: bool = Field(
         True,
@@ -24,7 +26,8 @@ class MarginalConfig(Strict):
     infer_population: bool = Field(
         True,
         description="infer the distribution of fluxes and sizes along with the shear, if "
-        "gal.priors has both as LogNormal around the catalogue's values, then a first guess",
+        "gal.priors has both as LogNormal with center: catalog; their sigmas then say how wide "
+        "it is believed to be",
     )
 
 

@@ -44,8 +44,8 @@ class SourcePrior(eqx.Module):
     # Whether the residual is that of the density in the coordinates z, rather than in the
     # parameters: the density that samples follow, and not the mode that people expect.
     in_coordinates: bool = eqx.field(static=True, default=False)
-    # Whether the priors of flux and size are log-normal around the catalogue's values, which says
-    # where to look and nothing of the galaxies' population.
+    # Whether the priors of flux and size are log-normal around the catalogue's values, of one
+    # width: method marginal may then infer the population that the galaxies follow instead.
     around_catalogue: bool = eqx.field(static=True, default=False)
 
     @classmethod

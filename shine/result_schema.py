@@ -126,7 +126,13 @@ SOURCE_COLUMNS = (
     *_psf("mean over the quadrants that see it"),
     Column("FLAGS", pa.int32(), "", "bits of shine.errors.SourceFlag"),
     Column("BLEND", pa.int32(), "", "sources of one number were fitted together", True),
-    Column("EFFECTIVE_SAMPLES", pa.float32(), "", "effective number of its samples", True),
+    Column(
+        "EFFECTIVE_SAMPLES",
+        pa.float32(),
+        "",
+        "effective number of its samples, given the sub-tile's shear and population",
+        True,
+    ),
     Column(
         "SHAPE_SAMPLES",
         pa.list_(pa.int16()),
@@ -138,8 +144,9 @@ SOURCE_COLUMNS = (
         "SAMPLE_LOG_WEIGHT",
         pa.list_(pa.int16()),
         "1/1000",
-        "natural log of each sample's weight, free of any prior on the shape; the same for all "
-        "members of a blend; shine.reinfer reads it",
+        "natural log of each sample's weight, free of any prior on the shape, given the sub-tile's "
+        "distribution of fluxes and sizes; the same for all members of a blend; shine.reinfer "
+        "reads it",
         True,
     ),
 )

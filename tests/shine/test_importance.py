@@ -9,10 +9,11 @@ import pytest
 
 from shine import density, importance
 from shine.fit import Fit
-from shine.importance import Samples, sample, shape_samples
+from shine.flux_size import FluxSizeSamples, infer_population
+from shine.importance import Samples, of_population, sample, shape_samples
 from shine.inference import find_mode
 from shine.inference_config import MarginalConfig, SolverConfig
-from shine.population import log_population
+from shine.population import ShapePrior, infer_shear, log_population
 from shine.prior_utils import INTERIM_WIDENING, SourcePrior
 from shine.scene import Scene
 from tests.shine.galsim_scenes import Galaxy, build, draw, jacobian, noise_for_snr
@@ -204,6 +205,37 @@ def test_weights_of_shapes_are_freed_of_the_interim_prior(case):
     interim[PAIR] = interim[PAIR].sum(axis=0)
     change = samples.log_weight[case.prior.lensed] - shapes.log_weight - interim
     np.testing.assert_allclose(change, change[:, :1].repeat(64, axis=1), atol=1e-5)
+
+
+def test_weights_follow_the_population_instead_of_the_catalogue(case):
+    """Of lensed members alone, all of a blend together; written out source by source."""
+    samples = case.sample()
+    shapes = shape_samples(case.prior, samples, case.blend)
+    answer = infer_shear(shapes, ShapePrior(0.25))
+    found, population = of_population(case.prior, samples, shapes, answer)
+    source = np.flatnonzero(case.prior.lensed & (samples.n_samples > 0))
+    of_all = np.nan_to_num(samples.z).swapaxes(0, 1)
+    observed = np.array([case.prior.observed(z)[source, :2] for z in of_all])
+    value = np.log(observed).swapaxes(0, 1)
+    prior = np.zeros((len(source), samples.z.shape[1]))
+    own = np.zeros((len(source), samples.z.shape[1]))
+    for i in range(len(source)):
+        for j in np.flatnonzero(case.blend[source] == case.blend[source[i]]):
+            center = np.log([case.prior.flux[source[j], 0], case.prior.hlr[source[j], 0]])
+            away = (value[j] - center) / [1.0, 0.5]  # the default priors' widths
+            prior[i] -= 0.5 * np.sum(away**2, axis=1)
+            own[i] += population.log_density(value[j])
+    real = np.isfinite(shapes.log_weight)
+    np.testing.assert_array_equal(np.isfinite(found.log_weight), real)
+    gained = found.log_weight[real] - shapes.log_weight[real]
+    np.testing.assert_allclose(gained, (own - prior)[real], atol=2e-3)
+    np.testing.assert_array_equal(found.shape, shapes.shape)
+    # fitted with the weights that the shapes have under the answer, and no catalogue in them
+    free = replace(shapes, log_weight=shapes.log_weight - prior)
+    known = FluxSizeSamples(value, answer.log_weights(free), shapes.blend)
+    same = infer_population(known, np.array([1.0, 0.5]))
+    np.testing.assert_allclose(population.mean, same.mean, atol=1e-3)
+    np.testing.assert_allclose(population.covariance, same.covariance, atol=1e-3)
 
 
 def widened(fit: Fit, factor: float) -> Fit:
