@@ -75,17 +75,30 @@ class Slurm:
             client.wait()
             note.unlink()
 
+    def processes(self, job: str) -> set[int]:
+        """The processes of a running job."""
+        listed = self.ask("scontrol", "listpids", job).splitlines()[1:]
+        return {int(line.split()[0]) for line in listed}
+
     def freeze(self, job: str) -> None:
         """Stop all processes of a job; SLURM still sees it running."""
-        listed = self.ask("scontrol", "listpids", job).splitlines()[1:]
-        for pid in {int(line.split()[0]) for line in listed}:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGSTOP)
+        send(signal.SIGSTOP, self.processes(job))
 
     def stop_node(self) -> None:
-        """End the node's daemon and give the node up, as SLURM does if it hears nothing of it."""
+        """End all that runs on the node and give it up, as SLURM does if it hears nothing of it."""
+        # a job that outlived its node would be started beside itself, for which SLURM drains a node
+        running = self.ask("squeue", "--noheader", "--states=running", "--format=%A").split()
+        dying = {pid for job in running for pid in self.processes(job)}
         end_daemon(self.folder / "slurmd.pid")
+        dying |= step_daemons()
+        send(signal.SIGKILL, dying)
+        gone = lambda: not any(alive(Path(f"/proc/{pid}")) for pid in dying)  # noqa: E731
+        wait_for(gone, STOP_S, f"the node's processes {sorted(dying)} to end")
         self.ask("scontrol", "update", "nodename=localhost", "state=down", "reason=stopped")
+
+    def state(self) -> str:
+        """What the cluster says of itself: its jobs, and why its node takes none."""
+        return self.ask("squeue") + self.ask("sinfo", "--list-reasons")
 
     def start_node(self) -> None:
         """Start the node's daemon again."""
@@ -279,6 +292,23 @@ def end_daemon(pid_file: Path) -> None:
         os.kill(pid, signal.SIGKILL)
     except (FileNotFoundError, ProcessLookupError):
         return
+
+
+def send(number: signal.Signals, processes: set[int]) -> None:
+    """Send a signal to those of the processes that are still there."""
+    for pid in processes:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, number)
+
+
+def step_daemons() -> set[int]:
+    """What watches over the jobs' steps: SLURM's daemon starts them, and they outlive it."""
+    found = set()
+    for process in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+            if process.joinpath("comm").read_text() == "slurmstepd\n":
+                found.add(int(process.name))
+    return found
 
 
 def alive(process: Path) -> bool:

@@ -42,6 +42,10 @@ class SlurmRun:
         """What Snakemake has printed so far."""
         return "".join(self.lines)
 
+    @property
+    def _state(self) -> str:
+        return f"{self.printed}\n{self.slurm.state()}"
+
     def jobs(self, tile: int | None = None) -> list[dict[str, str]]:
         """The SLURM jobs submitted so far (of one tile), oldest first."""
         name = _RUN.search(self.printed)
@@ -62,11 +66,14 @@ class SlurmRun:
             f"a sub-tile of tile {tile} is inferred",
         )
 
-    def wait_for_result(self, stems: Iterable[str]) -> None:
-        """Wait until one of these sub-tiles' files are all where the workflow wants them."""
+    def wait_for_result(self, stems: Iterable[str], suffix: str = ".parquet") -> None:
+        """Wait until a file of one of these sub-tiles is where the workflow wants it.
+
+        The first such file of a sub-tile is `_sources.parquet`, the last `.parquet`.
+        """
         self._wait(
-            lambda: any(self.project.result(stem, ".png").exists() for stem in stems),
-            f"one of {stems} has its results",
+            lambda: any(self.project.result(stem, suffix).exists() for stem in stems),
+            f"one of {stems} has its result *{suffix}",
         )
 
     def freeze(self, *tiles: int) -> None:
@@ -79,14 +86,14 @@ class SlurmRun:
             wait_for(lambda: condition() or self.process.poll() is not None, TIMEOUT_S, what)
             assert condition(), f"Snakemake ended before {what}"
         except (AssertionError, TimeoutError) as error:
-            raise AssertionError(f"{error}:\n{self.printed}") from error
+            raise AssertionError(f"{error}:\n{self._state}") from error
 
     def end(self, *, fails: bool = False) -> str:
         """Wait for the end of Snakemake, which must succeed or fail; returns what it printed."""
         try:
             status = self.process.wait(TIMEOUT_S)
         except subprocess.TimeoutExpired as error:
-            raise AssertionError(f"Snakemake does not end:\n{self.printed}") from error
+            raise AssertionError(f"Snakemake does not end:\n{self._state}") from error
         self._reader.join()
         assert (status != 0) == fails, self.printed
         return self.printed
