@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import shlex
+import shutil
 import signal
 from collections.abc import Iterable
 from pathlib import Path
@@ -10,7 +12,7 @@ from pathlib import Path
 from shine.results import read_shear, read_sources
 from tests.servers.slurm import PARTITIONS
 
-from .project import EAST, SUBTILES, WEST, Project
+from .project import EAST, SUBTILES, TIMEOUT_S, WEST, Project
 from .slurm_run import SlurmRun, inferences, on_slurm
 from .test_failures import forget
 
@@ -46,6 +48,18 @@ def attempted(job: dict[str, str], stems: Iterable[str]) -> bool:
     """Whether a job has started all these sub-tiles: it names them once before it starts each."""
     log = Path(job["StdOut"]).read_text()
     return all(log.count(f"sub-tile {stem}\n") == 2 for stem in stems)
+
+
+def hangs_at_the_second_link(folder: Path) -> Path:
+    """Write an `ln` that links one file and then hangs; returns the folder that it is in."""
+    script, once = folder / "programs" / "ln", folder / "linked"
+    script.parent.mkdir()
+    script.write_text(
+        f"#!/bin/sh\nmkdir {shlex.quote(str(once))} || exec sleep {TIMEOUT_S}\n"
+        f'exec {shlex.quote(shutil.which("ln"))} "$@"\n'
+    )
+    script.chmod(0o755)
+    return script.parent
 
 
 def test_a_node_that_dies_and_returns_runs_its_jobs_again(slurm_alone, finished, project):
@@ -130,15 +144,19 @@ def test_a_job_that_reaches_its_time_limit_gets_more_time_and_memory(finished, p
     assert_complete(project, finished, done)
 
 
-def test_a_run_ended_by_ctrl_c_cancels_its_jobs_and_can_go_on(finished, project, slurm):
+def test_a_run_ended_by_ctrl_c_cancels_its_jobs_and_can_go_on(
+    finished, project, slurm, tmp_path, monkeypatch
+):
     forget(project, IN_WEST)
-    with on_slurm(slurm, project, "subtiles") as run:
-        run.wait_for_inference(WEST)
-        run.freeze(WEST)
-        done = inferences(project)
-        os.killpg(run.process.pid, signal.SIGINT)
-        run.end(fails=True)
-    assert states(run, WEST) in (["COMPLETING"], ["CANCELLED"])
+    with monkeypatch.context() as patched:
+        # when the run ends, one of a sub-tile's files is where the workflow wants it, others not
+        patched.setenv("PATH", f"{hangs_at_the_second_link(tmp_path)}:{os.environ['PATH']}")
+        with on_slurm(slurm, project, "subtiles") as run:
+            run.wait_for_result(IN_WEST, "_sources.parquet")
+            done = inferences(project)
+            os.killpg(run.process.pid, signal.SIGINT)
+            run.end(fails=True)
+        assert states(run, WEST) in (["COMPLETING"], ["CANCELLED"])
     with on_slurm(slurm, project, "subtiles") as again:
         again.end()
     assert states(run, WEST) == ["CANCELLED"]

@@ -46,7 +46,8 @@ rule subtile:
         python -m shine.euclid.run --manifest {input.manifest:q} --config {input.config:q} \
             --output {params.kept:q} --keep-alive $PPID {params.device} --verbose >"$log" 2>&1 \
             || {{ status=$?; [ $status -eq 4 ] || exit $status; }}
-        for file in {output:q}; do
+        # the table of the shear is what others ask for: it comes last, when all else is there
+        for file in {output.sources:q} {output.record:q} {output.panels:q} {output.shear:q}; do
             ln -f {params.kept:q}/"$(basename "$file")" "$file" 2>>"$log"
         done
         """
