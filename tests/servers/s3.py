@@ -22,7 +22,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from .slurm import free_ports
+from .processes import free_ports
 
 REGION = "us-east-1"
 START_S, STOP_S, ATTEMPTS = 30, 10, 3

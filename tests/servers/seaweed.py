@@ -20,8 +20,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from .processes import free_ports
 from .s3 import ATTEMPTS, REGION, ROOT, START_S, end
-from .slurm import free_ports
 
 BUCKET = "survey"
 PORTS = ("master.port", "volume.port", "filer.port", "s3.port", "s3.port.iceberg", "admin.port")

@@ -12,16 +12,15 @@ import os
 import re
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from .debian import Unavailable, require
+from .processes import STOP_S, alive, end_daemon, free_ports, send, wait_for
 
 PACKAGES = ("slurm-wlm", "munge")
 PROGRAMS = ("slurmctld", "slurmd", "munged")
@@ -30,7 +29,7 @@ MARKER = "# written by tests/servers/slurm.py for "
 MACHINE_LOCK = Path(tempfile.gettempdir()) / "slurm-of-the-tests.lock"
 SEARCHED = f"{os.environ.get('PATH', os.defpath)}:/usr/sbin:/sbin"
 CPUS, MEMORY_MB, GPUS = 8, 200_000, 4
-START_S, STOP_S, OTHERS_S = 60, 20, 1800
+START_S, OTHERS_S = 60, 1800
 PARTITIONS = ("gpu", "other")
 FEATURE = "a100"
 
@@ -279,28 +278,6 @@ def stop_leftovers() -> None:
         stop(Path(first.removeprefix(MARKER)))
 
 
-def end_daemon(pid_file: Path) -> None:
-    """End the daemon that wrote this file `<program>.pid`, if it is still there."""
-    try:
-        pid = int(pid_file.read_text())
-        process = Path(f"/proc/{pid}")
-        if not process.joinpath("comm").read_text().startswith(pid_file.stem):
-            return  # the number belongs to something else by now
-        os.kill(pid, signal.SIGTERM)
-        with contextlib.suppress(TimeoutError):
-            wait_for(lambda: not alive(process), STOP_S, f"{pid_file.stem} to end")
-        os.kill(pid, signal.SIGKILL)
-    except (FileNotFoundError, ProcessLookupError):
-        return
-
-
-def send(number: signal.Signals, processes: set[int]) -> None:
-    """Send a signal to those of the processes that are still there."""
-    for pid in processes:
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(pid, number)
-
-
 def step_daemons() -> set[int]:
     """What watches over the jobs' steps: SLURM's daemon starts them, and they outlive it."""
     found = set()
@@ -309,14 +286,6 @@ def step_daemons() -> set[int]:
             if process.joinpath("comm").read_text() == "slurmstepd\n":
                 found.add(int(process.name))
     return found
-
-
-def alive(process: Path) -> bool:
-    """Whether a process, by its folder in /proc, exists and is not a zombie."""
-    try:
-        return process.joinpath("stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except (FileNotFoundError, ProcessLookupError):
-        return False
 
 
 def run_program(*command: str, timeout_s: float = 60.0) -> str:
@@ -335,24 +304,6 @@ def run_program(*command: str, timeout_s: float = 60.0) -> str:
         print(f"{' '.join(command)}: {done.stdout}{done.stderr}", file=sys.stderr)  # noqa: T201
     done.check_returncode()
     return done.stdout
-
-
-def free_ports(count: int) -> list[int]:
-    """Ports of 127.0.0.1 that nobody listens on."""
-    with contextlib.ExitStack() as stack:
-        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for one in sockets:
-            one.bind(("127.0.0.1", 0))
-        return [one.getsockname()[1] for one in sockets]
-
-
-def wait_for(condition: Callable[[], bool], timeout_s: float, what: str) -> None:
-    """Return as soon as the condition holds; raises TimeoutError, which says for what it waited."""
-    give_up = time.monotonic() + timeout_s
-    while not condition():
-        if time.monotonic() > give_up:
-            raise TimeoutError(f"waited {timeout_s:.0f} s for {what}")
-        time.sleep(0.1)
 
 
 if __name__ == "__main__":

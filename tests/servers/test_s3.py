@@ -13,8 +13,8 @@ from botocore import UNSIGNED
 from botocore.config import Config
 from botocore.exceptions import ClientError
 
+from .processes import alive, wait_for
 from .s3 import REGION, ROOT, START_S
-from .slurm import alive, wait_for
 
 PARENT = """
 import pathlib, sys, time

@@ -11,7 +11,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from tests.servers.slurm import Slurm, wait_for
+from tests.servers.processes import wait_for
+from tests.servers.slurm import Slurm
 
 from .project import TIMEOUT_S, Project
 
