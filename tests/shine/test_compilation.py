@@ -1,6 +1,7 @@
 """Scenes share compiled programs: each is traced once per stamp size and number of members."""
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -95,3 +96,16 @@ def test_blocks_of_sources_are_one_program_whatever_their_number():
     found = inference.in_blocks(inference._observe, (one.prior.rows(index), many))
     assert found.shape == (1200, 6)
     assert traces([inference._observe]) == before
+
+
+def test_programs_add_up_all_of_their_numbers_once():
+    """jaxlib 0.10.2 does not on a CPU, whose threads add to one sum at the same time (YNNPACK).
+
+    https://github.com/jax-ml/jax/issues/39103, https://github.com/tensorflow/tensorflow/issues/126812
+    """
+    spread = jax.jit(lambda ones: jnp.sum(jnp.broadcast_to(ones, (2, 1024, 1024))))
+    assert {float(spread(jnp.ones((1024, 1)))) for _ in range(20)} == {2.0**21}
+    along = jnp.arange(32769.0)
+    rows = jnp.stack([along, jnp.zeros_like(along), jnp.zeros_like(along)], axis=1)
+    squares = jax.jit(jax.vmap(lambda row: jnp.sum((jnp.eye(3) @ row) ** 2)))
+    np.testing.assert_allclose(squares(rows), along**2, rtol=1e-6)
