@@ -244,18 +244,24 @@ def _second(
 ) -> Float[Array, "6 6"]:
     """Second derivatives by the pixel parameters: moments of the pulled transform over k."""
 
-    def moments(field: Array, degree: int) -> Array:
-        """Sums (degree + 1,) over k of field x k_x^(degree - i) k_y^i."""
-        power = np.arange(degree + 1, dtype=waves.x.dtype)[:, None, None]
-        monomials = waves.x ** (degree - power) * waves.y**power
-        # on a CPU several times faster than a product of small matrices
-        return jnp.sum(field * monomials, axis=(1, 2))
-
     even, odd = pulled.real, pulled.imag
-    quartic, mixed = moments(even * profiles.second, 4), moments(odd * profiles.first, 3)
-    flux_tensor = moments(even * profiles.first, 2) * _FACTOR
-    flux_place = moments(odd * profiles.zeroth, 1)
-    places = -moments(even * profiles.zeroth, 2)[_ORDER[:2, :2]]
+    zeroth, first, second = profiles
+    fields = (even * second, odd * first, even * first, odd * zeroth, even * zeroth)
+    # Products of matrices, since a CPU's plain sum takes number after number. The barrier keeps
+    # the compiler from working the fields out anew in each.
+    power = np.arange(5, dtype=waves.x.dtype)
+    columns, rows = waves.x.T**power, waves.y**power
+    along_x = [
+        jnp.matmul(field, columns, precision=_EXACT)
+        for field in jax.lax.optimization_barrier(fields)
+    ]
+    # sums over k of each field x k_x^a k_y^b, of which a degree a + b is wanted
+    sums = jnp.einsum("fya,yb->fab", jnp.stack(along_x), rows, precision=_EXACT)
+    quartic, mixed, flux_tensor, flux_place, places = (
+        sums[field, np.arange(degree, -1, -1), np.arange(degree + 1)]
+        for field, degree in enumerate((4, 3, 2, 1, 2))
+    )
+    flux_tensor, places = flux_tensor * _FACTOR, -places[_ORDER[:2, :2]]
     tensors = quartic[_ORDER] * (_FACTOR[:, None] * _FACTOR)
     tensor_place = mixed[_ORDER[:, :2]] * _FACTOR[:, None]
     return jnp.block(
