@@ -99,9 +99,9 @@ def test_blocks_of_sources_are_one_program_whatever_their_number():
 
 
 def test_programs_add_up_all_of_their_numbers_once():
-    """jaxlib 0.10.2 does not on a CPU, whose threads add to one sum at the same time (YNNPACK).
+    """jaxlib 0.10.2 does not on a CPU: the first with several threads, the second even with one.
 
-    https://github.com/jax-ml/jax/issues/39103, https://github.com/tensorflow/tensorflow/issues/126812
+    https://github.com/tensorflow/tensorflow/issues/126812, https://github.com/jax-ml/jax/issues/39103
     """
     spread = jax.jit(lambda ones: jnp.sum(jnp.broadcast_to(ones, (2, 1024, 1024))))
     assert {float(spread(jnp.ones((1024, 1)))) for _ in range(20)} == {2.0**21}
