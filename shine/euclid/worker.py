@@ -56,10 +56,10 @@ def delegate(arguments: Sequence[str], owner_pid: int) -> int:
         sys.stdout.flush()
         sys.stderr.flush()
         length = len(request).to_bytes(_LENGTH_BYTES)
-        socket.send_fds(connection, [length, request], _STREAMS)
         try:
+            socket.send_fds(connection, [length, request], _STREAMS)
             answer = connection.recv(1)
-        except ConnectionResetError:
+        except (BrokenPipeError, ConnectionResetError):  # it may end before it has the request
             answer = b""
         except KeyboardInterrupt:  # the worker sees the connection end
             sys.stderr.write("interrupted: nothing half-written\n")

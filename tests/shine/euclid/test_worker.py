@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from shine.euclid import worker
 from shine.results import read_shear
 
 from .subtile import Sky, SubTile, draw_frame, wcs_header
@@ -143,6 +144,12 @@ def test_the_command_ends_with_its_worker(subtile, owner):
     assert status == 137
     assert "was killed" in told
     assert finish(start(subtile, "out", *keep_alive(owner)))[0] == 0
+
+
+def test_a_worker_that_ends_before_it_has_the_request_was_killed(owner, monkeypatch, capsys):
+    monkeypatch.setattr(worker, "_start", lambda *_: None)  # its socket closes, as if it had ended
+    assert worker.delegate(["--help"], owner.pid) == 137
+    assert "was killed" in capsys.readouterr().err
 
 
 def test_the_work_ends_with_the_owner(subtile, owner):
