@@ -94,6 +94,8 @@ def cloud(finished, checkout, s3, tmp_path) -> Iterator[Cloud]:
         "PATH": f"{Path(sys.executable).parent}:/usr/bin:/bin",
         "PYTHONPATH": str(image),  # in place of the image's installed packages
         "AWS_EC2_METADATA_DISABLED": "true",  # there is nobody to ask
+        # rounding is that of the algebra's kernels, and the finished run has had these
+        **{name: value for name, value in os.environ.items() if name.startswith("OPENBLAS_")},
     }
     with batch_server(jobs, Image(programs, s3.access_key, s3.secret_key)) as batch:
         definition = folder / "profiles" / "aws-batch" / "job-definition.json"
