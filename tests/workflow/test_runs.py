@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 
 import numpy as np
@@ -47,6 +48,15 @@ def test_a_fresh_run_makes_everything_from_index_to_figure(finished):
     table = (results / "summary" / "summary.txt").read_text()
     assert [line.split()[0] for line in table.splitlines()[2:6]] == list(SUBTILES)
     assert table in (finished.folder / "printed.txt").read_text()  # and shown to the user
+
+
+def test_the_log_of_a_sub_tile_has_no_noise(finished):
+    for stem in SUBTILES:
+        log = finished.folder / "results" / "logs" / "subtiles" / stem.split("_")[0] / f"{stem}.log"
+        *told, printed = log.read_text().splitlines()
+        assert told
+        assert [line for line in told if not re.match(r"\S+ \S+ [A-Z]+ shine\.", line)] == []
+        assert printed.endswith(f"{stem}.parquet")
 
 
 def test_the_times_and_memory_of_all_sub_tiles_are_in_one_table(finished):
