@@ -1,124 +1,43 @@
-"""Where a made-up campaign stands: every class of sub-tile, and what is told of it."""
+"""Where a made-up campaign stands: each class of sub-tile, the rate, and what tells them."""
 
 from __future__ import annotations
 
 import base64
-import json
 import os
 import sqlite3
 import time
 from pathlib import Path
 
-import numpy as np
 import pytest
-import yaml
-from matplotlib import image
 
 from constellation.campaign_files import Planned
 from constellation.catalogue.kept_tiles import Folders, assemble_tiles
 from constellation.catalogue.publish import Target, publish
-from constellation.cli import main
-from constellation.commands import status as command
 from constellation.config import Area, TilingConfig
-from constellation.outcome import Results
 from constellation.plan import Plan, SubTile
 from constellation.snakemake_records import SnakemakeRecords
-from constellation.status import DOUBTFUL, State, Watch
-from constellation.status_map import COLOURS, PARTLY, draw_map, tile_states
+from constellation.status import DOUBTFUL, State
 from constellation.status_report import ADVICE, OTHER_ADVICE, format_status
-from shine.errors import INTERRUPTED_EXIT_CODE, Status
+from shine.errors import Status
 from shine.euclid.catalog import Kind
 
-from .fake_results import SHEAR, Result, place
+from ..fake_results import SHEAR, Result, place
+from .campaign import (
+    AGAIN,
+    BAD,
+    BROKEN,
+    CELLS,
+    DONE,
+    KEPT,
+    OLD,
+    QUEUED,
+    RUNNING,
+    VAGUE,
+    WAITING,
+    told,
+)
 
 HOUR_S = 3600.0
-CELLS = [(row, col) for row in range(2) for col in range(4)]
-BAD = SHEAR | {"status": Status.NOT_CONVERGED}
-
-
-class Campaign:
-    """Tiles 11 and 12 of 2 x 4 sub-tiles in the working folder; `now_s` is the time of the look."""
-
-    def __init__(self) -> None:
-        self.now_s = time.time()
-        Path("tiles.csv").write_text("tile_index,ra,dec\n11,10.0,0.0\n12,10.5,0.0\n")
-        tiling = {"tiles": "tiles.csv", "sub_tile_grid": [2, 4]}
-        config = {"tiling": tiling, "data": {"survey": "data"}, "output": {"results": "out"}}
-        Path("config.yaml").write_text(yaml.safe_dump(config))
-        self.plan = Plan.from_config(TilingConfig(**tiling))
-        self.planned = Planned.of(self.plan)
-
-    def watch(self, most_files: int = 100, folder: str = "out") -> Watch:
-        records = SnakemakeRecords(Path(".snakemake"))
-        return Watch(self.planned, Results(folder), records, most_files)
-
-    def look(self, **options):
-        return self.watch(**options).look(self.now_s)
-
-    def state(self, found, subtile: SubTile) -> State:
-        return State(found.state[self.planned.place(subtile.stem)])
-
-    def done(self, subtile: SubTile, *, shear=None, age_s: float = 60.0) -> Path:
-        """Write a result; its folder is as old."""
-        result = Result(subtile, {1: Kind.GALAXY}, shear or SHEAR | {"status": Status.OK})
-        path = result.write(Path(f"out/subtiles/{subtile.tile_id}"))
-        for changed in (path, path.parent):
-            os.utime(changed, (0, self.now_s - age_s))
-        return path
-
-    def log(self, subtile: SubTile, text: str, age_s: float = 60.0) -> str:
-        path = Path(f"out/logs/subtiles/{subtile.tile_id}/{subtile.stem}.log")
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text)
-        os.utime(path, (0, self.now_s - age_s))
-        return str(path)
-
-    def lock(self, *outputs: str) -> None:
-        """Snakemake's lock of a run that makes these files."""
-        Path(".snakemake/locks").mkdir(parents=True, exist_ok=True)
-        Path(".snakemake/locks/0.output.lock").write_text("\n".join(outputs) + "\n")
-
-    def mark(self, subtile: SubTile) -> None:
-        """Snakemake's mark of a job that has been submitted or started."""
-        name = f"out/subtiles/{subtile.tile_id}/{subtile.stem}.parquet"
-        folder = Path(".snakemake/incomplete")
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / base64.urlsafe_b64encode(name.encode()).decode()).write_text("{}")
-
-
-def told(printed: str) -> list[str]:
-    """The lines without their spacing."""
-    return [" ".join(line.split()) for line in printed.splitlines()]
-
-
-@pytest.fixture
-def campaign(tmp_path, monkeypatch) -> Campaign:
-    monkeypatch.chdir(tmp_path)
-    return Campaign()
-
-
-DONE, VAGUE, RUNNING, QUEUED, BROKEN, KEPT, OLD, WAITING = (SubTile(11, *cell) for cell in CELLS)
-AGAIN = SubTile(12, 0, 0)
-
-
-@pytest.fixture
-def running(campaign) -> Campaign:
-    """A running campaign with each class of sub-tile in it."""
-    campaign.done(DONE, age_s=1800.0)
-    campaign.done(VAGUE, shear=BAD, age_s=900.0)
-    campaign.log(DONE, "an old error\nexit status 1\n")
-    campaign.log(RUNNING, "INFO reading\n")
-    campaign.mark(RUNNING)
-    campaign.mark(QUEUED)
-    campaign.log(BROKEN, "INFO reading\nerror: frame.fits: truncated\nexit status 3\n")
-    campaign.log(KEPT, "g1 = 0.01\n", age_s=3000.0)
-    Path("out/kept/11").mkdir(parents=True)
-    Path(f"out/kept/11/{KEPT.stem}.parquet").touch()
-    campaign.log(OLD, "INFO reading\n", age_s=5000.0)
-    campaign.log(AGAIN, "killed\nexit status 137\n")
-    campaign.mark(AGAIN)
-    campaign.lock(f"out/subtiles/11/{DONE.stem}.parquet")
-    return campaign
 
 
 def test_each_sub_tile_is_what_its_files_say(running):
@@ -331,43 +250,6 @@ def test_every_class_comes_with_advice():
     assert "traceback" in OTHER_ADVICE
 
 
-def test_the_command_prints_writes_and_draws(running, capsys):
-    running.done(DONE)
-    assert main(["status", "--config", "config.yaml", "--json", "s.json", "--map", "m.png"]) == 0
-    printed = capsys.readouterr().out
-    assert "done 2 12.5% of them not converged: 1" in told(printed)
-    assert max(map(len, printed.splitlines())) <= 100
-    numbers = json.loads(Path("s.json").read_text())
-    assert [numbers[name] for name in ("planned", "done", "running", "failed", "pending")] == [
-        16,
-        2,
-        1,
-        2,
-        11,
-    ]
-    assert numbers["failures"]["bad or missing input"]["latest"][0]["log"].endswith("11_1_0.log")
-    assert Path("m.png").read_bytes().startswith(b"\x89PNG")
-
-
-@pytest.mark.parametrize("on_terminal", [True, False])
-def test_watch_looks_until_it_is_interrupted(running, capsys, monkeypatch, on_terminal):
-    waited = []
-
-    def sleep(seconds):
-        waited.append(seconds)
-        if len(waited) == 3:
-            raise KeyboardInterrupt
-
-    monkeypatch.setattr(command.time, "sleep", sleep)
-    monkeypatch.setattr("sys.stdout.isatty", lambda: on_terminal)
-    options = ["--watch", "--interval", "5"]
-    assert main(["status", "--config", "config.yaml", *options]) == INTERRUPTED_EXIT_CODE
-    printed = capsys.readouterr().out
-    assert waited == [5.0] * 3
-    assert printed.count("expected end") == 3
-    assert printed.count("\x1b") == (6 if on_terminal else 0)
-
-
 def test_a_campaign_that_has_not_begun_is_pending(campaign):
     found = campaign.look()
     assert found.count(State.PENDING) == 16 and not found.failures
@@ -386,58 +268,3 @@ def test_results_in_s3_are_listed(running, s3, monkeypatch):
         "killed, probably out of memory": 1,
         "interrupted": 3,
     }
-
-
-def test_a_tile_shows_the_gravest_of_its_sub_tiles(running):
-    states = tile_states(running.look())
-    assert list(states) == [State.FAILED, State.PENDING]
-    running.done(SubTile(12, 1, 1))
-    assert list(tile_states(running.look())) == [State.FAILED, PARTLY]
-
-
-def colours_in(path: Path) -> set:
-    """The states whose colours fill more than a legend's patch."""
-    pixels = np.round(image.imread(path)[..., :3] * 255).astype(int)
-    found = set()
-    for state, (colour, _) in COLOURS.items():
-        rgb = [int(colour[n : n + 2], 16) for n in (1, 3, 5)]
-        if (pixels == rgb).all(axis=-1).sum() > 2000:
-            found.add(state)
-    return found
-
-
-def test_the_map_shows_the_states_with_east_on_the_left(running):
-    found = running.look()
-    draw_map(found, running.plan, Path("map.png"))
-    expected = {State.FAILED, State.NOT_CONVERGED, State.RUNNING, State.DONE, State.PENDING}
-    assert colours_in(Path("map.png")) == expected
-    pixels = np.round(image.imread("map.png")[..., :3] * 255).astype(int)
-    rows, cols = np.nonzero((pixels == [0x00, 0x9E, 0x73]).all(axis=-1))
-    # DONE is the most western cell of the first row of the western tile
-    assert np.median(cols) > pixels.shape[1] / 2 and np.median(rows) > pixels.shape[0] / 3
-
-
-def test_a_wide_survey_is_shown_on_the_whole_sky(campaign):
-    ra, dec = np.meshgrid(np.arange(0.0, 60.0, 1.0), np.arange(-60.0, 60.0, 1.0))
-    rows = [f"{n},{r},{d}" for n, (r, d) in enumerate(zip(ra.flat, dec.flat, strict=True))]
-    Path("tiles.csv").write_text("\n".join(["tile_index,ra,dec", *rows]))
-    campaign.plan = Plan.from_config(TilingConfig(tiles="tiles.csv", sub_tile_grid=[1, 1]))
-    campaign.planned = Planned.of(campaign.plan)
-    found = campaign.look()
-    found.state[:] = np.where(ra.ravel() < 20.0, State.DONE, State.PENDING)
-    draw_map(found, campaign.plan, Path("sky.png"))
-    assert colours_in(Path("sky.png")) == {State.DONE, State.PENDING}
-    pixels = np.round(image.imread("sky.png")[..., :3] * 255).astype(int)
-    done, pending = (
-        np.nonzero((pixels == rgb).all(axis=-1))[1].mean()
-        for rgb in ([0x00, 0x9E, 0x73], [0xD0, 0xD0, 0xD0])
-    )
-    assert done > pending  # the lower right ascensions are on the right
-
-
-@pytest.mark.parametrize("option", ["--interval", "--most-files"])
-def test_impossible_numbers_are_a_usage_error(campaign, option, capsys):
-    with pytest.raises(SystemExit) as end:
-        main(["status", "--config", "config.yaml", option, "0"])
-    assert end.value.code == 2
-    assert f"argument {option}: found 0, expected a positive" in capsys.readouterr().err
