@@ -7,57 +7,23 @@ import hashlib
 import json
 import re
 import shutil
-from io import BytesIO
-from pathlib import Path
 
 import numpy as np
 import pytest
 import yaml
-from PIL import Image
 from pyarrow import parquet
 
-from constellation.catalogue.schema import KEY, SHEAR
+from constellation.catalogue.schema import KEY
 from constellation.cli import main
 from constellation.code_digests import code_of
 from constellation.outcome import Results, describe_success
 from constellation.plan import SubTile
-from constellation.report import assets, page, pictures
-from constellation.report.campaign import Request, read_settings
-from shine.errors import ConfigurationError, InputError, Status
+from constellation.report import assets
+from constellation.report.campaign import read_settings
+from shine.errors import ConfigurationError, Status
 
-from .fake_campaign import CHECKS, FakeCampaign
-from .html_page import PageParts
-
-FAILED = "1001_1_0"
-STATUS = {"1000_0_0": Status.NOT_CONVERGED, "1000_1_1": Status.NO_SOURCES}
-
-
-@pytest.fixture
-def campaign(tmp_path) -> FakeCampaign:
-    """Two tiles of 2 x 2 sub-tiles: one failed, one did not converge, one has no sources."""
-    return FakeCampaign(tmp_path / "run", failed=(FAILED,), status=STATUS).write()
-
-
-def write(campaign: FakeCampaign, **more) -> Path:
-    settings = read_settings(str(campaign.config))
-    output = campaign.results / "report" / "report.html"
-    written = page.write_report(Request(settings, campaign.results, output, **more))
-    assert written == [output, output.parent / "report_files"]
-    return output
-
-
-def parts(output: Path) -> PageParts:
-    return PageParts.of(output.read_text(encoding="utf-8"))
-
-
-def counts(found: PageParts) -> dict[str, str]:
-    labels = [label.text for label in found.all("dt")]
-    return dict(zip(labels, [number.text for number in found.all("dd")], strict=False))
-
-
-def row_of(found: PageParts, stem: str) -> list[str]:
-    [row] = found.all("tr", id=f"s-{stem}")
-    return row.text.split()
+from ..fake_campaign import CHECKS, FakeCampaign
+from .written import FAILED, counts, parts, row_of, write
 
 
 def test_the_summary_counts_what_the_catalogue_holds(campaign):
@@ -210,110 +176,6 @@ def test_failures_say_what_to_do_and_how_the_log_ends(campaign):
     assert "Neither in the catalogue nor among its failures: 1" in text
     assert lost in text
     assert "Not converged: 1" in text and "1000_0_0" in text
-
-
-@pytest.mark.parametrize("form", ["</pre><script>alert(1)</script>", "\"'><img src=x onerror=a()>"])
-def test_nothing_in_the_files_can_become_part_of_the_page(campaign, form):
-    plain = parts(write(campaign))
-    evil = FakeCampaign(campaign.folder.parent / "evil", failed=(FAILED,), status=STATUS).write()
-    log = evil.path("logs/subtiles", FAILED, ".log")
-    log.write_text(f"{form}\x00\x1b[31m\nexit status 3\n")
-    evil.write_failures({FAILED: ("bad or missing input", f"{form}")})
-    settings = yaml.safe_load(evil.config.read_text())
-    settings["data"]["survey"] += form.replace("/", "")
-    evil.config.write_text(yaml.safe_dump(settings))
-    output = write(evil, iceberg_snapshot=form)
-    found = parts(output)
-    assert [e.tag for e in found.elements if e.tag in ("script", "pre", "style")] == [
-        e.tag for e in plain.elements if e.tag in ("script", "pre", "style")
-    ]
-    assert len(found.all("img")) == len(plain.all("img"))
-    assert form in found.text_of("failures")
-    assert form in found.text_of("provenance")
-    assert not re.search("[\x00\x1b]", output.read_text())
-
-
-def test_hostile_checks_and_odd_folders_are_only_text(campaign):
-    hostile = "<script>alert(1)</script>"
-    rows = [(hostile, hostile, 1.0, None, hostile, "passed", hostile)]
-    campaign.write_checks(tuple(rows))
-    odd = campaign.folder.parent / "re\"s & <b>'"
-    shutil.copytree(campaign.results, odd)
-    settings = read_settings(str(campaign.config))
-    output = campaign.folder / "other" / "page.html"
-    page.write_report(Request(settings, odd, output))
-    found = parts(output)
-    assert found.text_of("checks").count(hostile) == 4
-    assert len(found.all("script")) == 1
-    assert found.all("b") == []
-    [link] = [a for a in found.all("a", **{"class": "panel"}) if "1000_0_1" in a["href"]]
-    assert link["href"] == "../../re%22s%20%26%20%3Cb%3E%27/subtiles/1000/1000_0_1.png"
-    assert (output.parent / "page_files").is_dir()
-
-
-def test_a_large_campaign_keeps_sub_tiles_as_text_until_they_are_asked_for(campaign, monkeypatch):
-    whole = parts(write(campaign))
-    monkeypatch.setattr(page, "MOST_OPEN", 3)
-    lazy = parts(write(campaign))
-    assert lazy.all("tr", id="s-1000_0_1") == []
-    stored = [e for e in lazy.all("script") if e.attributes.get("type") == "text/html"]
-    inner = [PageParts.of(element.text) for element in stored]
-    assert len(inner) == 2
-    assert sum(len(tile.all("tr")) for tile in inner) == 2 + 7
-    [row] = inner[0].all("tr", id="s-1000_0_1")
-    assert row.text == whole.all("tr", id="s-1000_0_1")[0].text
-    assert lazy.all("noscript")
-
-
-@pytest.mark.parametrize(
-    ("budget", "width", "embedded"), [(6_000_000, 1440, True), (40_000, 320, True), (0, 320, False)]
-)
-def test_pictures_are_as_large_as_the_page_can_bear(tmp_path, monkeypatch, budget, width, embedded):
-    large = FakeCampaign(tmp_path, 1, 1, (1, 2), panel_px=(1600, 520)).write()
-    monkeypatch.setattr(pictures, "EMBEDDED_BYTES", budget)
-    output = write(large)
-    images = [i for i in parts(output).all("img") if i["alt"]]
-    stems = ["1000_0_0", "1000_0_1"]
-    for image, stem in zip(images, stems, strict=True):
-        assert image["src"].startswith("data:image/webp;base64,") == embedded
-        if embedded:
-            content = base64.b64decode(image["src"].partition(",")[2])
-        else:
-            assert image["src"] == f"report_files/{stem}.webp"
-            content = (output.parent / image["src"]).read_bytes()
-        copy = Image.open(BytesIO(content))
-        assert copy.size == (int(image["width"]), int(image["height"]))
-        assert copy.size == (width, round(width * 0.325))
-        apart = [rms_from(copy, large.path("subtiles", name, ".png")) for name in stems]
-        assert apart[stems.index(stem)] < 0.9 * max(apart)
-
-
-def rms_from(copy: Image.Image, path: Path) -> float:
-    original = Image.open(path).convert("L").resize(copy.size, Image.Resampling.BOX)
-    return float(np.std(np.asarray(original, float) - np.asarray(copy.convert("L"), float)))
-
-
-def test_damaged_files_are_named(campaign, tmp_path):
-    def refused(path: Path, content: bytes, match: str):
-        before = path.read_bytes()
-        path.write_bytes(content)
-        with pytest.raises(InputError, match=re.escape(f"{path}") + match):
-            write(campaign)
-        path.write_bytes(before)
-
-    refused(campaign.path("subtiles", "1000_0_1", ".png"), b"no picture", ": found no readable")
-    record = campaign.path("runs", "1000_0_1", ".run.json")
-    refused(record, b"{", ": found JSONDecodeError")
-    refused(record, b'{"measurements": {"history": {"moving": []}}}', ": found KeyError")
-    campaign.write_checks()
-    refused(campaign.results / "quality" / "checks.parquet", b"PAR1", ": found no readable table")
-    assert not (campaign.results / "report" / "report.html").exists()
-    assert list((campaign.results / "report").iterdir()) == []
-    with pytest.raises(InputError, match=r"no\.lock: found no such file, expected dvc\.lock"):
-        write(campaign, dvc_lock=tmp_path / "no.lock")
-    parquet.write_table(SHEAR.empty_table(), campaign.results / "catalogue" / "shear.parquet")
-    with pytest.raises(InputError, match=r"shear\.parquet: found no sub-tile"):
-        write(campaign)
 
 
 def test_provenance_names_all_that_the_rows_depend_on(campaign, tmp_path):

@@ -20,7 +20,7 @@ from constellation.run_layout import Run
 from constellation.sphere import TangentPlane, unit_vectors
 from shine.errors import Status
 
-from .fake_campaign import FakeCampaign
+from ..fake_campaign import FakeCampaign
 
 CENTRES = [(57.0, -51.0), (0.1, 66.0), (269.7, 89.0)]
 
