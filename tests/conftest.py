@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from tests.servers.s3 import S3Server, s3_server
 
@@ -14,6 +15,10 @@ from tests.servers.s3 import S3Server, s3_server
 _CACHE = Path(__file__).parents[1] / "build" / "jax-cache"
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(_CACHE))
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.5")
+
+# No test asks for a time: by default, an example has 0.2 s.
+settings.register_profile("untimed", deadline=None)
+settings.load_profile("untimed")
 
 # Shells without job control have their background jobs ignore Ctrl-C, and all that these start:
 # tests that interrupt a command need one that can be.

@@ -13,7 +13,7 @@ from shine.errors import InputError
 from .skies import SKY, angles, skies
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(skies())
 def test_a_source_is_assigned_to_the_one_sub_tile_whose_grid_has_it_as_core(sky):
     ra, dec = angles(sky.vectors)

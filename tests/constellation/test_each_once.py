@@ -1,4 +1,4 @@
-"""Identifiers that may come only once, however many there are; circles that hold a file's sources."""
+"""Identifiers that may come only once, and circles that hold all sources of a file."""
 
 from __future__ import annotations
 

@@ -7,7 +7,7 @@ import pyarrow as pa
 import pytest
 from astropy.io import fits
 from astropy.table import Table
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from constellation.catalogue import fits_hdus, fits_tables
@@ -130,7 +130,6 @@ def test_the_same_rows_give_the_same_bytes(tmp_path):
     assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
 
 
-@settings(deadline=None)
 @given(st.lists(st.binary(min_size=0, max_size=41), max_size=5))
 def test_sums_are_those_of_astropy_whatever_the_parts(tmp_path_factory, parts):
     content = b"".join(parts)

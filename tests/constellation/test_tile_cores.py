@@ -20,7 +20,7 @@ from shine.errors import InputError
 EDGES = st.lists(st.tuples(st.integers(0, 60), st.integers(1, 20), st.integers(0, 5)), max_size=30)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(EDGES)
 def test_any_ranges_become_disjoint_ones_of_the_smallest_owners(given_ranges):
     expected = np.full(100, 99)

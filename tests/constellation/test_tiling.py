@@ -29,13 +29,13 @@ def check_core_once(sky):
     assert (count == 1).all()
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 @given(skies())
 def test_each_source_is_core_exactly_once(sky):
     check_core_once(sky)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.integers(0, 2**32 - 1), st.integers(1, 5))
 def test_sources_anywhere_on_the_sphere_are_core_exactly_once(seed, n_tiles):
     rng = np.random.default_rng(seed)
@@ -45,7 +45,7 @@ def test_sources_anywhere_on_the_sphere_are_core_exactly_once(seed, n_tiles):
     check_core_once(Sky(tiles, vectors, (3, 5), MARGIN))
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 @given(skies(st.just(True)))
 def test_a_core_owns_what_it_holds_and_the_nearest_centre_the_rest(sky):
     held = holders(sky.tiles, sky.vectors)
@@ -55,7 +55,7 @@ def test_a_core_owns_what_it_holds_and_the_nearest_centre_the_rest(sky):
     np.testing.assert_array_equal(sky.tiles.owners(sky.vectors), expected)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(skies())
 def test_where_a_source_is_core_depends_on_no_other_source(sky):
     """Those of one catalogue, or of the whole survey: near tiles, or all, are searched."""
@@ -67,7 +67,7 @@ def test_where_a_source_is_core_depends_on_no_other_source(sky):
         assert [int(column[n]) for column in together] == [int(column[0]) for column in alone]
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(skies())
 def test_core_sources_are_extended_in_their_own_sub_tile(sky):
     for grid in replace(sky, margin_rad=0.0).grids():
@@ -77,7 +77,7 @@ def test_core_sources_are_extended_in_their_own_sub_tile(sky):
         assert in_row[own, row[own]].all() and in_col[own, col[own]].all()
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(skies(), st.integers(0, 2**32 - 1))
 def test_neighbours_within_the_margin_are_extended(sky, seed):
     """Move each source by less than the margin: it stays extended where it was core."""
@@ -94,7 +94,7 @@ def test_neighbours_within_the_margin_are_extended(sky, seed):
         assert in_row[own, row[own]].all() and in_col[own, col[own]].all()
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(skies(st.just(False)))
 def test_none_is_extended_that_is_further_than_the_margin_from_a_border(sky):
     for grid in sky.grids():
@@ -118,7 +118,7 @@ def test_none_is_extended_that_is_further_than_the_margin_from_a_border(sky):
             assert not (members[:, :-1] & (along > border + reach)).any()
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(skies(), st.randoms(use_true_random=False))
 def test_the_order_of_the_tile_list_does_not_matter(sky, random):
     order = list(range(len(sky.tiles.index)))

@@ -122,7 +122,7 @@ def touching(position, radius):
     return touch & ~np.eye(len(radius), dtype=bool)
 
 
-@settings(deadline=None, max_examples=150)
+@settings(max_examples=150)
 @given(scenes())
 def test_blends_are_a_partition_within_the_limits(scene):
     position, radius, widest = scene

@@ -51,7 +51,7 @@ def test_a_mutant_is_read_correctly_or_named(tmp_path, kind, sums):
     assert len({line["mutation"].partition(" in ")[0] for line in lines}) == len(MUTATIONS)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(content=st.binary(max_size=6000), opening=st.sampled_from([b"", b"SIMPLE  =", b"PAR1"]))
 def test_any_bytes_are_no_survey_file(tmp_path_factory, content, opening):
     path = tmp_path_factory.mktemp("any") / "file"
@@ -62,7 +62,7 @@ def test_any_bytes_are_no_survey_file(tmp_path_factory, content, opening):
         assert str(path) in str(caught.value)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(
     key=st.sampled_from(["BITPIX", "NAXIS", "NAXIS1", "NAXIS2", "PCOUNT", "GCOUNT"]),
     value=st.one_of(st.integers(-(10**12), 10**12), st.floats(), st.text("aZ '", max_size=5)),
