@@ -31,7 +31,7 @@ VALIDATE = snakemake --snakefile workflow/validation.smk --config
 validate: $(READY)  ## measure the shear's bias on GalSim images, in short (4 min)
 	$(VALIDATE) campaign=config/validation_smoke.yaml
 
-validate-full: $(READY)  ## ... in full (idle machine, 1.5 h; goes on where it was stopped)
+validate-full: $(READY)  ## ... in full (2 h; goes on where it was stopped)
 	$(VALIDATE) campaign=config/validation.yaml
 
 PEERS := workflow/constellation/validation/peers/requirements.lock
