@@ -94,8 +94,13 @@ class Project:
         return subprocess.Popen(
             [sys.executable, "-m", "snakemake", *places, "--cores", "2", *arguments],
             cwd=self.checkout,
-            # the checkout's packages, whatever else is installed
-            env=os.environ | {"PYTHONPATH": f"{self.checkout}:{self.checkout / 'workflow'}"},
+            env=os.environ
+            | {
+                # the checkout's packages, whatever else is installed
+                "PYTHONPATH": f"{self.checkout}:{self.checkout / 'workflow'}",
+                # XLA tells all that it can, as after `import jax` in a notebook it tells much
+                "TF_CPP_MIN_LOG_LEVEL": "0",
+            },
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,

@@ -41,8 +41,9 @@ rule subtile:
         export NPROC={threads} JAX_COMPILATION_CACHE_DIR={params.jax_cache:q}
         export JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS=0
         # no false alarm in the log for each program from the cache (openxla/xla 44565); what XLA
-        # cannot do is raised
-        export TF_CPP_MIN_LOG_LEVEL=${{TF_CPP_MIN_LOG_LEVEL:-3}}
+        # cannot do is raised. Whatever it was: jax itself sets it where it is imported, and whoever
+        # starts Snakemake from there hands it on
+        export TF_CPP_MIN_LOG_LEVEL=3
         export XLA_PYTHON_CLIENT_MEM_FRACTION={params.gpu_fraction}
         # 4 is no failure: not converged, and the result says so.
         # One process serves the sub-tiles of this Snakemake, which is the parent of this shell.
