@@ -3,14 +3,17 @@
 import numpy as np
 import scipy.fft
 
+from shine import waves
+
 
 def psf_transform(stamps: np.ndarray, size: int, oversampling: int) -> np.ndarray:
-    """Transform (..., f n, f n / 2 + 1) of odd-sized PSF stamps (..., p, p), complex64.
+    """Transform (..., f n, f (n / 2 + 1)) of odd-sized PSF stamps (..., p, p), complex64.
 
     n is the `size` of the galaxy stamp and f = `oversampling` the PSF samples per pixel: every
     f-th sample from the central one on is the PSF at a pixel. Stamps are zero-padded, or cropped
-    where they are wider than the galaxy's, and centred on pixel (0, 0). Runs on the host: each
-    quadrant has another number of stamps, and JAX would compile for each.
+    where they are wider than the galaxy's, and centred on pixel (0, 0). Laid out as `shine.waves`
+    says. Runs on the host: each quadrant has another number of stamps, and JAX would compile for
+    each.
     """
     width, wide = stamps.shape[-1], oversampling * size
     if width % 2 == 0:
@@ -24,7 +27,7 @@ def psf_transform(stamps: np.ndarray, size: int, oversampling: int) -> np.ndarra
     padded[..., :width, :width] = stamps
     half = width // 2
     rolled = np.roll(padded, (-half, -half), axis=(-2, -1))
-    return scipy.fft.rfft2(rolled) / np.float32(oversampling**2)
+    return waves.transform(rolled, oversampling) / np.float32(oversampling**2)
 
 
 def convolve_pixel(stamps: np.ndarray, oversampling: int) -> np.ndarray:

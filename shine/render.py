@@ -16,8 +16,7 @@ T = hlr^2 J^-1 S^2 J^-T (pixel^2) of its size and shape, T_xx, T_xy, T_yy, and i
 Its transform is flux psf(k) F(k^T T k) exp(-i k.x), so that all first and second derivatives by
 them are this transform times powers of k. The chain rule does the rest.
 
-The PSF's transform may cover a plane f times wider than the stamp's own (|k| up to f pi per
-pixel): what lies beyond is folded back, as sampling the image by pixels does (aliasing).
+The waves k, of which the PSF may pass some that pixels do not resolve, are those of `shine.waves`.
 """
 
 from typing import NamedTuple
@@ -29,6 +28,7 @@ import numpy as np
 from jaxtyping import Array, Complex, Float
 
 from shine.profiles import Profile
+from shine.waves import Parts, Waves, folded, stamp_waves, to_pixels
 
 N_PARAMETERS = 6
 _EXACT = jax.lax.Precision.HIGHEST  # single precision, which accelerators round to less
@@ -40,8 +40,8 @@ class StampFrame(eqx.Module):
     inverse_jacobian: Float[Array, "*m 2 2"]  # d(x, y)/d(u, v), pixel per arcsec
     centre: Float[Array, "*m c 2"]  # catalogue positions (x, y) in the stamp, pixels
     adu_per_ujy: Float[Array, "*m"]
-    # rfft2 of the effective PSF (pixel included), centred on 0; f n rows, f n / 2 + 1 columns
-    psf_hat: Complex[Array, "*m fn half"]
+    # of the effective PSF (pixel included), as `shine.psf.psf_transform` makes it
+    psf_hat: Complex[Array, "*m rows columns"]
 
 
 class Galaxies(eqx.Module):
@@ -66,14 +66,17 @@ def render(
     """One stamp of `size` n in ADU."""
     waves = _waves(frame, size)
 
-    def one(total: Array, source) -> tuple[Array, None]:
+    def one(total: Parts, source) -> tuple[Parts, None]:
         pixel, coefficients = source
         value = pixel[0] * profile.transform(_argument(waves, pixel), coefficients)
-        return total + _base(frame, waves, pixel) * value, None
+        base = _base(frame, waves, pixel)
+        own = folded(Parts(base.real * value, base.imag * value), size)
+        return jax.tree.map(jnp.add, total, own), None
 
     sources = (_pixel_parameters(frame, galaxies), galaxies.coefficients)
-    total, _ = _for_each(one, jnp.zeros_like(frame.psf_hat), sources)
-    return _to_pixels(total, size)
+    nothing = jnp.zeros((size, size // 2 + 1), frame.adu_per_ujy.dtype)
+    total, _ = _for_each(one, Parts(nothing, nothing), sources)
+    return to_pixels(total, size)
 
 
 def render_derivatives(
@@ -88,20 +91,24 @@ def render_derivatives(
     weight, pull = pixels
     size = weight.shape[0]
     waves = _waves(frame, size)
-    columns = frame.psf_hat.shape[1]
     # a column of the half plane stands for its mirror image too, but for the first and the last
-    twice = jnp.full(columns, 2.0).at[0].set(1.0).at[-1].set(1.0)
-    pull_hat = jnp.conj(_unfolded(jnp.fft.rfft2(pull), columns)) * twice / size**2
+    twice = jnp.full(size // 2 + 1, 2.0).at[0].set(1.0).at[-1].set(1.0)
+    pull_hat = jnp.fft.rfft2(pull) * twice / size**2
+    pull_hat = jnp.tile(pull_hat, (len(waves.y) // size,) * 2)  # what pixels see of any alias
 
     def one(_, source) -> tuple[None, tuple[Array, Array]]:
         pixel, coefficients = source
         base = _base(frame, waves, pixel)
         profiles = _profile_derivatives(profile, coefficients, _argument(waves, pixel))
         unit, place, tensor = (
-            _to_pixels(hat, size) for hat in _first(waves, base, pixel[0], profiles)
+            to_pixels(folded(hat, size), size) for hat in _first(waves, base, pixel[0], profiles)
         )
         first = jnp.concatenate([unit, tensor, place])
-        return None, (first, _second(waves, pull_hat * base, pixel[0], profiles))
+        pulled = Parts(
+            pull_hat.real * base.real + pull_hat.imag * base.imag,
+            pull_hat.real * base.imag - pull_hat.imag * base.real,
+        )
+        return None, (first, _second(waves, pulled, pixel[0], profiles))
 
     pixel = _pixel_parameters(frame, galaxies)
     _, (stamps, bend) = _for_each(one, None, (pixel, galaxies.coefficients))
@@ -116,13 +123,6 @@ def render_derivatives(
         bend=jnp.einsum("cpo,cpq,cqr->cor", chain, bend, chain, precision=_EXACT)
         + jnp.einsum("cp,cpor->cor", pull_pixel, chain_2, precision=_EXACT),
     )
-
-
-class _Waves(NamedTuple):
-    """The wave vectors of a stamp's half plane, rad per pixel."""
-
-    x: Float[np.ndarray, "1 columns"]
-    y: Float[np.ndarray, "rows 1"]
 
 
 class _ProfileDerivatives(NamedTuple):
@@ -141,13 +141,8 @@ def _for_each(function, carry, sources):
     return jax.lax.scan(function, carry, sources)
 
 
-def _waves(frame: StampFrame, size: int) -> _Waves:
-    # NumPy's: they and their powers are constants of the compiled program
-    rows = frame.psf_hat.shape[0]
-    unit = 2.0 * np.pi * (rows // size)
-    kind = frame.adu_per_ujy.dtype
-    x, y = unit * np.fft.rfftfreq(rows)[None, :], unit * np.fft.fftfreq(rows)[:, None]
-    return _Waves(x.astype(kind), y.astype(kind))
+def _waves(frame: StampFrame, size: int) -> Waves:
+    return stamp_waves(size, frame.psf_hat.shape[0] // size, frame.adu_per_ujy.dtype)
 
 
 def _to_pixel_parameters(
@@ -184,18 +179,26 @@ def _chain_rule(
     return jax.vmap(jax.jacfwd(own))(*arguments), jax.vmap(jax.hessian(own))(*arguments)
 
 
-def _argument(waves: _Waves, pixel: Float[Array, "6"]) -> Float[Array, "rows columns"]:
+def _argument(waves: Waves, pixel: Float[Array, "6"]) -> Float[Array, "rows columns"]:
     """q = k^T T k."""
     xx, xy, yy = pixel[1:4]
     return xx * waves.x**2 + (2.0 * xy * waves.x + yy * waves.y) * waves.y
 
 
-def _base(
-    frame: StampFrame, waves: _Waves, pixel: Float[Array, "6"]
-) -> Complex[Array, "rows columns"]:
+def _base(frame: StampFrame, waves: Waves, pixel: Float[Array, "6"]) -> Parts:
     """The transform without the profile."""
-    phase_y = jnp.exp(-1j * waves.y * pixel[5])
-    return frame.psf_hat * (jnp.exp(-1j * waves.x * pixel[4]) * phase_y)
+    angle_x, angle_y = waves.x * pixel[4], waves.y * pixel[5]
+    cos_x, sin_x = jnp.cos(angle_x), jnp.sin(angle_x)
+    # exp(-i k.x) as a product of matrices, for compilers do not fuse these: they would work the
+    # sines and cosines out anew for every wave, and most of the time would go there.
+    of_rows = jnp.concatenate([jnp.cos(angle_y), jnp.sin(angle_y)], axis=1)
+    of_columns = jnp.block([[cos_x, -sin_x], [-sin_x, -cos_x]])
+    phase = Parts(*jnp.split(jnp.matmul(of_rows, of_columns, precision=_EXACT), 2, axis=1))
+    psf = frame.psf_hat
+    return Parts(
+        psf.real * phase.real - psf.imag * phase.imag,
+        psf.real * phase.imag + psf.imag * phase.real,
+    )
 
 
 def _profile_derivatives(profile: Profile, coefficients: Array, q: Array) -> _ProfileDerivatives:
@@ -210,26 +213,24 @@ def _profile_derivatives(profile: Profile, coefficients: Array, q: Array) -> _Pr
 
 
 def _first(
-    waves: _Waves, base: Array, flux: Array, profiles: _ProfileDerivatives
-) -> tuple[Array, Array, Array]:
+    waves: Waves, base: Parts, flux: Array, profiles: _ProfileDerivatives
+) -> tuple[Parts, Parts, Parts]:
     """Transforms of the stamp's derivatives: by flux (1, ...), position (2, ...) and T (3, ...)."""
     one = np.ones_like(waves.x * waves.y)
     place = np.stack([waves.x * one, waves.y * one])
     tensor = np.stack([waves.x**2 * one, 2.0 * waves.x * waves.y, waves.y**2 * one])
     slope = profiles.first * flux
-    # In real numbers, which compilers vectorise, and worked out once, not again for each product
-    unit_re, unit_im, slope_re, slope_im = jax.lax.optimization_barrier(
+    # worked out once, not again for each product
+    unit, slope = jax.lax.optimization_barrier(
         (
-            base.real * profiles.zeroth,
-            base.imag * profiles.zeroth,
-            base.real * slope,
-            base.imag * slope,
+            Parts(base.real * profiles.zeroth, base.imag * profiles.zeroth),
+            Parts(base.real * slope, base.imag * slope),
         )
     )
     return (
-        jax.lax.complex(unit_re, unit_im)[None],
-        jax.lax.complex(unit_im * flux * place, -unit_re * flux * place),  # -i k
-        jax.lax.complex(slope_re * tensor, slope_im * tensor),
+        Parts(unit.real[None], unit.imag[None]),
+        Parts(unit.imag * flux * place, -unit.real * flux * place),  # -i k
+        Parts(slope.real * tensor, slope.imag * tensor),
     )
 
 
@@ -240,11 +241,10 @@ _ORDER = np.add.outer(np.arange(3), np.arange(3)).astype(np.int32)
 
 
 def _second(
-    waves: _Waves, pulled: Array, flux: Array, profiles: _ProfileDerivatives
+    waves: Waves, pulled: Parts, flux: Array, profiles: _ProfileDerivatives
 ) -> Float[Array, "6 6"]:
     """Second derivatives by the pixel parameters: moments of the pulled transform over k."""
-
-    even, odd = pulled.real, pulled.imag
+    even, odd = pulled
     zeroth, first, second = profiles
     fields = (even * second, odd * first, even * first, odd * zeroth, even * zeroth)
     # Products of matrices, since a CPU's plain sum takes number after number. The barrier keeps
@@ -271,21 +271,3 @@ def _second(
             [flux_place[:, None], flux * tensor_place.T, flux * places],
         ]
     )
-
-
-def _to_pixels(hat: Complex[Array, "*b fn half"], size: int) -> Float[Array, "*b n n"]:
-    """Image at the pixels' centres: fold the aliases, then transform back."""
-    if hat.shape[-2] == 2 * size:
-        half = size // 2
-        hat = hat[..., :size, :] + hat[..., size:, :]
-        mirrored = jnp.conj(jnp.roll(hat[..., ::-1, : half - 1 : -1], 1, axis=-2))
-        hat = hat[..., : half + 1] + mirrored
-    return jnp.fft.irfft2(hat, s=(size, size))
-
-
-def _unfolded(hat: Complex[Array, "n half"], columns: int) -> Complex[Array, "fn columns"]:
-    """A stamp's transform continued periodically over the wide half plane."""
-    if columns == hat.shape[1]:
-        return hat
-    mirrored = jnp.conj(jnp.roll(hat[::-1, -2::-1], 1, axis=0))
-    return jnp.tile(jnp.concatenate([hat, mirrored], axis=1), (2, 1))
