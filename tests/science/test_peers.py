@@ -16,7 +16,7 @@ from constellation.validation.outcomes import outcomes
 from constellation.validation.peers.estimate import Shapes
 from constellation.validation.peers.run import run_peers
 from constellation.validation.peers.told import Told
-from constellation.validation.records import Answer, Block
+from constellation.validation.records import Answer, Block, Cost
 from constellation.validation.report import Report, write_report
 from constellation.validation.shears import shears
 from constellation.validation.side_by_side import not_asked, read_peers, side_by_side
@@ -207,7 +207,7 @@ def test_the_report_compares_the_blocks_that_the_others_measured(tmp_path):
         "marginal": pytest.approx(0.03),
         "anacal": pytest.approx(0.05),
     }
-    report = Report(1, outcomes(campaign, own), [], "make validate-full", peers)
+    report = Report(1, outcomes(campaign, own), [], "make validate-full", peers, Cost())
     lines = markdown(report).splitlines()
     assert "| one kind | AnaCal, true positions | 64 | +50.00 |" in "\n".join(lines)
     write_report(report, tmp_path / "report")

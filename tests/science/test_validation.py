@@ -136,8 +136,14 @@ def test_the_smoke_keeps_its_limits(tmp_path):
         cwd=folder, capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
-    report = folder / "build" / "validation" / "validation_smoke" / "validation.json"
-    found = json.loads(report.read_text())["results"]
+    made = folder / "build" / "validation" / "validation_smoke"
+    report = json.loads((made / "validation.json").read_text())
+    blocks = [Block.read(path) for path in (made / "blocks").glob("*/*.parquet")]
+    of_shine = sum(a.cpu_s for block in blocks for a in block.answers if a.method == "marginal")
+    assert 0.0 < of_shine < report["cost"]["processor_s"]  # images are drawn, too
+    wall_s = sum(block.cost.wall_s for block in blocks)
+    assert report["cost"]["wall_s"] == pytest.approx(wall_s) > 0.0
+    found = report["results"]
     noiseless = next(item for item in found if item["method"] == "marginal")
     assert abs(noiseless["m1"]) < 3e-3 and abs(noiseless["c1"]) < 2e-4
     assert abs(noiseless["flux_ratio"] - 1.0) < 0.05

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import time
+from dataclasses import replace
 from pathlib import Path
 
 from constellation.commands import Command, say
@@ -17,12 +19,15 @@ def _describe_block(command: argparse.ArgumentParser) -> None:
 
 def _block(options: argparse.Namespace) -> None:
     from constellation.validation.campaign import load_campaign
+    from constellation.validation.records import Cost
     from constellation.validation.runner import run_block
 
+    begin = time.perf_counter()
     campaign = load_campaign(options.campaign)
     options.output.parent.mkdir(parents=True, exist_ok=True)
     block = run_block(campaign, campaign.case(options.case), options.block, options.output.parent)
-    block.write(options.output)
+    cost = Cost(time.perf_counter() - begin, time.process_time())
+    replace(block, cost=cost).write(options.output)
 
 
 def _describe_sample(command: argparse.ArgumentParser) -> None:
@@ -59,6 +64,7 @@ def _describe_report(command: argparse.ArgumentParser) -> None:
 def _report(options: argparse.Namespace) -> None:
     from constellation.validation.campaign import load_campaign
     from constellation.validation.outcomes import calibrations, outcomes, read_blocks
+    from constellation.validation.records import total_cost
     from constellation.validation.report import Report, write_report
     from constellation.validation.side_by_side import not_asked, read_peers, side_by_side
     from constellation.validation.tables import markdown
@@ -69,7 +75,8 @@ def _report(options: argparse.Namespace) -> None:
     asked = read_peers(campaign, options.peers)
     peers = side_by_side(campaign, blocks, asked)
     coverage = calibrations(campaign, blocks)
-    report = Report(campaign.seed, found, coverage, options.command, peers)
+    every = [block for own in blocks.values() for block in own]
+    report = Report(campaign.seed, found, coverage, options.command, peers, total_cost(every))
     write_report(report, options.output)
     say(markdown(report))
     missing = not_asked(campaign, asked)

@@ -45,6 +45,14 @@ class Answer:
 
 
 @dataclass(frozen=True)
+class Cost:
+    """What the making took: drawing, files and all methods."""
+
+    wall_s: float = 0.0
+    processor_s: float = 0.0  # of all threads, from the start of the process
+
+
+@dataclass(frozen=True)
 class Block:
     """A case's answers on one set of galaxies, and how each unit of them moves the shear.
 
@@ -56,6 +64,7 @@ class Block:
     answers: list[Answer]
     influence: list[pa.Table]  # rows of `_SCHEMA`
     ranks: dict[str, list[float]] = field(default_factory=dict)  # see `validation.ranks`
+    cost: Cost = Cost()
 
     def write(self, path: Path) -> None:
         """Write the block, atomically."""
@@ -64,6 +73,7 @@ class Block:
             "block": self.block,
             "answers": list(map(asdict, self.answers)),
             "ranks": self.ranks,
+            "cost": asdict(self.cost),
         }
         parts = [part.cast(_SCHEMA) for part in self.influence]
         table = pa.concat_tables([_SCHEMA.empty_table(), *parts])
@@ -93,4 +103,13 @@ class Block:
             answers,
             [table.replace_schema_metadata()],
             about["ranks"],
+            Cost(**about["cost"]),
         )
+
+
+def total_cost(blocks: list[Block]) -> Cost:
+    """What blocks took, one after the other."""
+    return Cost(
+        wall_s=sum(block.cost.wall_s for block in blocks),
+        processor_s=sum(block.cost.processor_s for block in blocks),
+    )

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from constellation.validation.figure import draw_calibration, draw_differences, draw_figure
 from constellation.validation.outcomes import Calibration, Outcome, broken_limits
+from constellation.validation.records import Cost
 from constellation.validation.tables import markdown
 from shine.atomic import write_atomically
 from shine.provenance import git_commit
@@ -23,6 +24,7 @@ class Report:
     calibrations: list[Calibration]
     command: str
     peers: list[Outcome]  # shine and other codes, from the same blocks
+    cost: Cost  # of shine's blocks, one after the other
 
 
 def write_report(report: Report, folder: Path) -> None:
@@ -36,6 +38,7 @@ def write_report(report: Report, folder: Path) -> None:
         "command": report.command,
         "commit": git_commit(),
         "seed": report.seed,
+        "cost": asdict(report.cost),
         "broken_limits": broken_limits(found),
         "results": [_as_json(item) for item in found],
         "peers": [_as_json(item) for item in report.peers],

@@ -37,7 +37,9 @@ def markdown(report: Report) -> str:
         "both shears of a pair, in full scenes once for each turn; ms is the processor time of a "
         "galaxy in one image, converged the share of galaxies whose fit did. m from n blocks, n "
         "odd, holds 1/n of the cross response, a third of what m1 and m2 differ by where it is the "
-        "pixels' axes that decide; so do differences.",
+        "pixels' axes that decide; so do differences. As many blocks run at a time as there are "
+        f"cores; they took {report.cost.wall_s / 60:.1f} minutes one with another, and "
+        f"{report.cost.processor_s / 60:.1f} minutes of processor time.",
     ]
     for level in sorted({item.case.level for item in found}):
         lines += ["", f"**Level {level}: {LEVELS[level]}**", ""]
