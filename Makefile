@@ -41,7 +41,7 @@ validate-peers: $(READY)  ## ... with AnaCal and LensMC on the same images (inst
 	$(BIN)/pip install --quiet --require-hashes -r $(PEERS)
 	$(VALIDATE) campaign=config/validation.yaml
 
-bench: $(READY)  ## time a sub-tile of survey size, and the classic route (idle machine, 11 min)
+bench: $(READY)  ## time a sub-tile of survey size, and the classic route (idle machine, 13 to 22 min)
 	python -m tests.benchmarks.bench --output build/bench
 
 bench-jobs: $(READY)  ## time what sub-tiles cost beyond their inference (idle machine)
