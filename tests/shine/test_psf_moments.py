@@ -5,6 +5,7 @@ from __future__ import annotations
 import galsim
 import numpy as np
 import pytest
+import scipy.signal
 
 from shine.euclid.psf import PsfGrid
 from shine.psf_moments import FWHM_PER_SIGMA, adaptive_moments, psf_shapes, sampled_twice
@@ -93,3 +94,13 @@ def test_between_the_nodes_of_a_grid_they_are_those_of_the_stamp_there():
     expected = adaptive_moments(sampled_twice(grid.at(x, y))) / 4.0
     np.testing.assert_allclose(found, expected, atol=2e-4)
     assert np.ptp(expected[:, 0, 0]) > 0.05
+
+
+def test_samples_between_samples_are_those_of_scipy():
+    stamps = np.random.default_rng(3).normal(size=(2, 21, 21)).astype(np.float32)
+    expected = stamps
+    for axis in (1, 2):
+        expected = scipy.signal.resample(expected, 42, axis=axis)
+    found = sampled_twice(stamps)
+    np.testing.assert_allclose(found, expected[:, :-1, :-1], atol=1e-5)
+    np.testing.assert_allclose(found[:, ::2, ::2], stamps, atol=1e-5)

@@ -10,8 +10,7 @@ from __future__ import annotations
 
 import numpy as np
 import pyarrow as pa
-from scipy.special import logsumexp
-from scipy.stats import t
+from scipy.special import logsumexp, stdtr
 
 from constellation.validation.records import Answer
 from constellation.validation.truth import Truth
@@ -51,5 +50,5 @@ def posterior_ranks(
         mean, error = table[column].to_numpy(), table[f"{column}_ERR"].to_numpy()
         # mean and variance have errors of their own, those of as many samples
         pull = (value - mean) / (error * np.sqrt((effective + 1.0) / (effective - 1.0)))
-        ranks[name] = t.cdf(pull, effective - 1.0)
+        ranks[name] = stdtr(effective - 1.0, pull)  # Student's
     return {name: [round(float(rank), 4) for rank in found] for name, found in ranks.items()}
