@@ -237,7 +237,10 @@ def test_files_that_are_no_blocks_of_the_campaign_are_refused(tmp_path):
 def test_other_codes_are_not_asked_again_when_shine_changes(monkeypatch):
     """What asks them imports nothing of the inference."""
     seen = []
-    monkeypatch.setattr(code_digests, "_bare", lambda path: seen.append(path) or path.name)
+    read = code_digests._read
+    monkeypatch.setattr(
+        code_digests, "_read", lambda name, path: seen.append(path) or read(name, path)
+    )
     for name in ("run", "with_anacal", "with_lensmc"):
         code_digests.code_of.__wrapped__(f"constellation.validation.peers.{name}")
     of_shine = {path.stem for path in seen if path.parent.name == "shine"}

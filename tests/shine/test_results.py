@@ -1,14 +1,18 @@
 """Result files: fixed schemas, fixed bytes, nulls for what is missing, nothing half-written."""
 
+import ast
 import json
 import re
 import subprocess
+import sys
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
+import shine
 from shine import provenance
 from shine.errors import InputError, ResultError, SourceFlag, Status, SubtileFlag, meanings
 from shine.result_records import RunRecord, ShearResult, SourceResults
@@ -280,6 +284,23 @@ def test_the_code_digest_changes_with_the_code_and_not_with_its_comments(checkou
     assert changed != digest
     source.rename(source.with_name("other.py"))
     assert current() not in (digest, changed)
+
+
+class WithoutTexts(ast.NodeTransformer):
+    """Drops statements that are nothing but a text."""
+
+    def visit_Expr(self, node):
+        text = isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
+        return None if text else node
+
+
+@pytest.mark.skipif(sys.version_info[:2] != (3, 11), reason="ast.dump writes another text")
+def test_bare_code_is_what_ast_writes():
+    """Results were made when the digest was of that: their code has the same one."""
+    for path in Path(shine.__file__).parent.rglob("*.py"):
+        content = path.read_bytes()
+        expected = ast.dump(WithoutTexts().visit(ast.parse(content)))
+        assert provenance.bare_code(ast.parse(content)) == expected, path
 
 
 def test_a_foreign_repository_is_not_mistaken_for_our_own(checkout, monkeypatch):

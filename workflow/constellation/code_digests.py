@@ -15,8 +15,6 @@ _ROOTS = {
     "shine": Path(shine.__file__).parent,
 }
 
-_bare = functools.cache(bare_code)  # modules that many steps import
-
 
 @functools.cache
 def code_of(module: str) -> str:
@@ -31,10 +29,10 @@ def code_of(module: str) -> str:
         path = _source(name)
         if path is not None and name not in found:
             found[name] = path
-            waiting += _imports(name, path)
+            waiting += _read(name, path)[1]
     if module not in found:
         raise ModuleNotFoundError(f"no module {module}", name=module)
-    return digest(part for name in sorted(found) for part in (name, _bare(found[name])))
+    return digest(part for name in sorted(found) for part in (name, _read(name, found[name])[0]))
 
 
 def _source(name: str) -> Path | None:
@@ -47,19 +45,31 @@ def _source(name: str) -> Path | None:
     return next((path for path in candidates if path.is_file()), None)
 
 
-@functools.cache
-def _imports(name: str, path: Path) -> tuple[str, ...]:
-    """Everything that a module may import, anywhere in it: `from a import b` is a and a.b."""
-    return tuple(_imported(ast.parse(path.read_bytes(), path), name, path))
+@functools.cache  # modules that many steps import
+def _read(name: str, path: Path) -> tuple[str, tuple[str, ...]]:
+    """A module's bare code, and everything that it may import, anywhere in it.
+
+    `from a import b` is a and a.b.
+    """
+    tree = ast.parse(path.read_bytes(), path)
+    return bare_code(tree), tuple(_imported(tree, name, path))
 
 
-def _imported(tree: ast.AST, name: str, path: Path) -> Iterator[str]:
+def _imported(tree: ast.Module, name: str, path: Path) -> Iterator[str]:
     parents = name.split(".") + ["__init__"] * (path.name == "__init__.py")
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
-        elif isinstance(node, ast.ImportFrom):
-            base = parents[: -node.level] if node.level else []
-            base += node.module.split(".") if node.module else []
+    for statement in _statements(tree):
+        if isinstance(statement, ast.Import):
+            yield from (alias.name for alias in statement.names)
+        elif isinstance(statement, ast.ImportFrom):
+            base = parents[: -statement.level] if statement.level else []
+            base += statement.module.split(".") if statement.module else []
             yield ".".join(base)
-            yield from (".".join([*base, alias.name]) for alias in node.names)
+            yield from (".".join([*base, alias.name]) for alias in statement.names)
+
+
+def _statements(node: ast.AST) -> Iterator[ast.AST]:
+    """All below a node, not their expressions, in which nothing is imported."""
+    for block in ("body", "orelse", "finalbody", "handlers", "cases"):
+        for statement in getattr(node, block, ()):
+            yield statement
+            yield from _statements(statement)

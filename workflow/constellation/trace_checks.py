@@ -14,7 +14,7 @@ from typing import Any
 
 from constellation.dvc_pins import Pins, md5_of
 from shine.errors import InputError
-from shine.provenance import Provenance, bare_code, digest, package_versions
+from shine.provenance import Provenance, package_digest, package_versions
 from shine.storage import is_remote, version
 
 DIRTY = "-dirty"
@@ -109,12 +109,7 @@ def code_digest_at(commit: str) -> str:
     with tempfile.TemporaryDirectory() as folder:
         with tarfile.open(fileobj=io.BytesIO(archive)) as files:
             files.extractall(folder, filter="data")
-        root = Path(folder) / _PACKAGE
-        return digest(
-            part
-            for path in sorted(root.rglob("*.py"))
-            for part in (path.relative_to(root).as_posix(), bare_code(path))
-        )
+        return package_digest(Path(folder) / _PACKAGE)
 
 
 def package_warnings(provenance: Provenance) -> list[str]:

@@ -14,8 +14,10 @@ from astropy.wcs import WCS
 from numpy.typing import NDArray
 from pyarrow import parquet
 
-from constellation.mock_survey import MockSurveyConfig, SurveyFiles, write_survey
+from constellation.mock_survey.config import MockSurveyConfig
 from constellation.mock_survey.focal_plane import QuadrantFrame, quadrant_frames
+from constellation.mock_survey.layout import SurveyFiles
+from constellation.mock_survey.write import write_survey
 
 SHAPE = (300, 280)
 AREA = {"ra": 57.78, "dec": -51.0, "width_arcmin": 0.4, "height_arcmin": 0.4}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from constellation.mock_survey import MockSurveyConfig
+from constellation.mock_survey.config import MockSurveyConfig
 
 from .surveys import Survey, aimed, settings, write
 

@@ -8,12 +8,10 @@ import pytest
 import yaml
 
 from constellation.cli import main
-from constellation.mock_survey import (
-    MockSurveyError,
-    expected_files,
-    load_mock_config,
-    write_survey,
-)
+from constellation.mock_survey.config import load_mock_config
+from constellation.mock_survey.errors import MockSurveyError
+from constellation.mock_survey.layout import expected_files
+from constellation.mock_survey.write import write_survey
 
 from .surveys import BASE, NEXT_TILE, NO_SOURCES, TILE, aimed, merged, settings
 

@@ -10,7 +10,8 @@ from astropy.io import fits
 from astropy.time import Time
 
 from constellation.discovery import build_index
-from constellation.mock_survey import expected_files, load_mock_config
+from constellation.mock_survey.config import load_mock_config
+from constellation.mock_survey.layout import expected_files
 from constellation.survey_files import list_exposure_files, match_exposures
 from shine.euclid.catalog import load_sources
 from shine.euclid.data_loader import load_quadrant
