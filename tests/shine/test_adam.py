@@ -17,7 +17,9 @@ def newton():
 
 def test_a_long_run_ends_at_the_mode(newton):
     scene, prior = sampler_scenes.small_scene()
-    result = fit_adam(scene, prior, AdamConfig(steps=4000, learning_rate=0.005), SolverConfig())
+    # At the mode Adam trembles now and then, in proportion to its rate; when depends on rounding.
+    # At a rate of 0.005 it is by 0.015 errors of the shear, where 0.01 are tolerated.
+    result = fit_adam(scene, prior, AdamConfig(steps=4000, learning_rate=0.001), SolverConfig())
     assert result.converged
     found = laplace(prior, result.fit)
     error = np.sqrt(np.diag(newton.shear_covariance))
