@@ -183,7 +183,7 @@ rule block:
     shell:
         # every job has a core to itself: NPROC is that of XLA and of shine
         """
-        export NPROC={threads} JAX_COMPILATION_CACHE_DIR={params.jax_cache:q}
+        export NPROC={threads} JAX_COMPILATION_CACHE_DIR=${{JAX_COMPILATION_CACHE_DIR:-{params.jax_cache:q}}}
         export JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS=0 OPENBLAS_NUM_THREADS=1 OMP_NUM_THREADS=1
         constellation validation-block --campaign {params.campaign:q} --case {wildcards.case} \
             --block {wildcards.block} --output {output:q} >{log:q} 2>&1
