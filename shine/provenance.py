@@ -112,8 +112,8 @@ def package_digest(root: Path) -> str:
 def bare_code(tree: ast.AST) -> str:
     """Return a module's code without comments, docstrings and layout.
 
-    It is the text of Python 3.11's `ast.dump`, which takes several times as long while all jobs
-    wait for it, and which later versions write otherwise.
+    It is the text of Python 3.11's `ast.dump`, which takes twice as long while every job waits for
+    it, and which later versions write otherwise.
     """
     parts: list[str] = []
     _tell(tree, parts.append)
