@@ -8,7 +8,7 @@ import galsim
 import numpy as np
 from numpy.typing import NDArray
 
-from .config import MockSurveyConfig, PsfConfig
+from .config import PsfConfig
 from .focal_plane import QuadrantFrame
 from .sky import Array
 
@@ -73,8 +73,9 @@ def node_positions(frame: QuadrantFrame) -> tuple[Array, Array]:
     return cells * columns - 0.5, cells * rows - 0.5
 
 
+@lru_cache(maxsize=16)  # surveys that differ in their galaxies have the same
 def psf_image(
-    config: MockSurveyConfig, frame: QuadrantFrame, wcs: galsim.BaseWCS
+    settings: PsfConfig, frame: QuadrantFrame, wcs: galsim.BaseWCS
 ) -> NDArray[np.float32]:
     """The quadrant's 9 x 9 stamps of 21 x 21 pixels, side by side: (189, 189), row-major.
 
@@ -85,10 +86,11 @@ def psf_image(
     x, y = (axis.ravel() for axis in np.meshgrid(x_nodes, y_nodes))
     size = GRID_NODES * STAMP_PIXELS
     image = np.zeros((size, size), dtype=np.float32)
-    profiles = psf_profiles(config.psf, frame, x, y)
+    profiles = psf_profiles(settings, frame, x, y)
     for node, profile in enumerate(profiles):
         local = wcs.local(galsim.PositionD(x[node] + 1, y[node] + 1))
         stamp = profile.drawImage(nx=STAMP_PIXELS, ny=STAMP_PIXELS, wcs=local, dtype=float)
         row, column = (STAMP_PIXELS * place for place in divmod(node, GRID_NODES))
         image[row : row + STAMP_PIXELS, column : column + STAMP_PIXELS] = stamp.array
+    image.flags.writeable = False
     return image

@@ -124,7 +124,7 @@ def _write_quadrant(
     config: MockSurveyConfig, sources: Sources, scratch: Path, frame: QuadrantFrame
 ) -> QuadrantFrame:
     images = observe(config, frame, draw_scene(config, frame, sources))
-    stamps = psf_image(config, frame, quadrant_wcs(frame))
+    stamps = psf_image(config.psf, frame, quadrant_wcs(frame))
     pieces = (
         frame_hdus(config, frame, images),
         background_hdus(frame, images),
