@@ -13,9 +13,9 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
-from scipy.special import logsumexp
 
-from shine.population import ShapePrior, log_population
+from shine.evidence import Evidence
+from shine.population import ShapePrior
 from shine.reinference import shape_samples
 
 Floats = NDArray[np.float64]
@@ -42,13 +42,14 @@ def influences(sources: pa.Table, shear: Floats, prior: ShapePrior) -> Influence
     free = 3 if prior.infer_sigma else 2
     here = np.array([*shear, np.log(prior.ellipticity_sigma)])
 
+    alone = np.arange(len(samples.shape))
+    known = Evidence(samples.shape, samples.log_weight, alone)
+
     def evidence(x: Floats) -> Floats:
-        log_w = samples.log_weight + log_population(
-            samples.shape, complex(x[0], x[1]), np.exp(x[2])
+        log_total, correction = known.terms(
+            np.tile(x[:2], (len(alone), 1)), np.full(len(alone), np.exp(x[2]))
         )
-        log_total = logsumexp(log_w, axis=1)
-        unevenness = np.exp(logsumexp(2.0 * log_w, axis=1) - 2.0 * log_total)
-        return log_total + 0.5 * unevenness
+        return log_total + correction
 
     unit = np.diag(STEP)[:free]
     up = np.stack([evidence(here + step) for step in unit])
