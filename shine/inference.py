@@ -63,7 +63,7 @@ class Search:
             z=np.array(prior.start),
             shear_t=np.zeros(2, np.float32),
             shear_curvature=np.eye(2),
-            residual_adu=jnp.array(scene.data_adu),
+            residual_adu=_copied(scene.data_adu),
             expected=np.where(self.seen, np.inf, 0.0),
             families=families,
         )
@@ -191,7 +191,7 @@ class Search:
             chunk = gather(scene, self.fit.residual_adu, batch)
             return newton.compare(scene.profile, chunk, before[batch.source], after[batch.source])
 
-        updated = jnp.array(self.fit.residual_adu, copy=True)
+        updated = _copied(self.fit.residual_adu)
         for batch, (rise, change) in self._in_parallel(compare, chosen):
             real = batch.blend >= 0
             taken = np.ones(len(real), bool)
@@ -256,18 +256,24 @@ def warm_up(scene: Scene, sampling: bool) -> None:
 
     def compile_tier(k: int) -> None:
         batch = empty_batch(scene, k)
-        chunk = gather(scene, scene.data_adu, batch)
+        residual = _copied(scene.data_adu)
+        chunk = gather(scene, residual, batch)
         observed = np.zeros((*batch.source.shape, 6), np.float32)
         newton.measure(scene.profile, chunk, observed)
         _, change = newton.compare(scene.profile, chunk, observed, observed)
         nothing = np.zeros(len(batch.slot), bool)
-        subtract(scene, jnp.array(scene.data_adu, copy=True), batch, (change, nothing))
+        subtract(scene, residual, batch, (change, nothing))
         if sampling:
             many = np.zeros((len(observed), newton.DRAWS, *observed.shape[1:]), np.float32)
             newton.compare_many(scene.profile, chunk, observed, many)
 
     for _ in in_parallel(compile_tier, list(range(len(scene.tiers)))):
         pass
+
+
+def _copied(pixels: Array) -> Array:
+    """Bound to the device, as what programs return is: else each would be compiled for both."""
+    return jax.device_put(pixels, jax.devices()[0], may_alias=False)
 
 
 def without_light(observed: np.ndarray) -> np.ndarray:

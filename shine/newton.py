@@ -12,18 +12,19 @@ the algebra (`propose`) runs on the host.
 """
 
 from collections.abc import Callable
-from functools import partial
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import export
 from jaxtyping import Array, Float
 from numpy.typing import NDArray
 
 from shine import render
 from shine.prior_utils import SourcePrior, to_disc
 from shine.profiles import Profile
+from shine.programs import program
 from shine.render import Derivatives
 from shine.scene import Chunk
 
@@ -37,8 +38,9 @@ _LEAST_CURVATURE = 0.1
 _ROUNDING = 1e-6  # of single-precision sums over a stamp, relative to the diagonal
 # The range of a linearisation: log flux, log size, shape, position in their coordinates
 _LONGEST_STEP = np.array([2.0, 2.0, 0.5, 0.5, 2.0, 2.0])
-# Cache-sized batches of stamps are several times faster on a CPU than one large batch.
-_BATCH = 16
+# Cache-sized batches of stamps are several times faster on a CPU than one large batch; of the last
+# one what stands empty is drawn, too.
+_BATCH = 8
 DRAWS = 32  # points that one call of `compare_many` takes
 
 
@@ -51,6 +53,9 @@ class PriorTerms(NamedTuple):
     residual_g: Floats  # (n, 6, 2)
     # (n, 6, 6) second derivatives of half the squared residual minus pull . observed
     energy_curvature: Floats
+
+
+export.register_namedtuple_serialization(PriorTerms, serialized_name="shine.PriorTerms")
 
 
 class Proposal(NamedTuple):
@@ -66,7 +71,7 @@ class Proposal(NamedTuple):
     shear_curvature: Floats  # (b, 2, 2)
 
 
-@partial(jax.jit, static_argnames="profile")
+@program(n_static=1)
 def measure(profile: Profile, chunk: Chunk, observed: Float[Array, "b c 6"]) -> Derivatives:
     """What the pixels say of each blend of a chunk: `shine.render.Derivatives` (b, ...).
 
@@ -84,7 +89,7 @@ def measure(profile: Profile, chunk: Chunk, observed: Float[Array, "b c 6"]) -> 
     return jax.tree.map(lambda a: _per_blend(a, chunk), terms)
 
 
-@partial(jax.jit, static_argnames="profile")
+@program(n_static=1)
 def compare(
     profile: Profile, chunk: Chunk, before: Float[Array, "b c 6"], after: Float[Array, "b c 6"]
 ) -> tuple[Float[Array, "b"], Float[Array, "v n n"]]:
@@ -106,7 +111,7 @@ def compare(
     return _per_blend(rise, chunk), change
 
 
-@partial(jax.jit, static_argnames="profile")
+@program(n_static=1)
 def compare_many(
     profile: Profile, chunk: Chunk, before: Float[Array, "b c 6"], after: Float[Array, "b k c 6"]
 ) -> Float[Array, "b k"]:
@@ -183,7 +188,7 @@ def propose(
     )
 
 
-@jax.jit
+@program()
 def prior_terms(
     prior: SourcePrior, z: Float[Array, "n 6"], pull: Float[Array, "n 6"], shear_t: Array
 ) -> PriorTerms:
@@ -217,6 +222,8 @@ def per_source_derivative(function, z: Float[Array, "n 6"]) -> Float[Array, "n 6
 def _for_views(function, arguments, chunk: Chunk, batch: int):
     """`function` of each view, some at a time; zero for padding, on which no time is spent."""
 
+    function = jax.jit(function)  # traced once for both uses
+
     def views(start: Array):
         return jax.tree.map(lambda a: jax.lax.dynamic_slice_in_dim(a, start, batch), arguments)
 
@@ -229,8 +236,9 @@ def _for_views(function, arguments, chunk: Chunk, batch: int):
             found,
         )
 
-    shapes = jax.eval_shape(jax.vmap(function), arguments)
-    nothing = jax.tree.map(lambda a: jnp.zeros(a.shape, a.dtype), shapes)
+    view = jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape[1:], a.dtype), arguments)
+    found, n = jax.eval_shape(function, view), len(chunk.slot)
+    nothing = jax.tree.map(lambda a: jnp.zeros((n, *a.shape), a.dtype), found)
     return jax.lax.fori_loop(0, (chunk.n_views + batch - 1) // batch, work, nothing)
 
 

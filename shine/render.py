@@ -19,12 +19,14 @@ them are this transform times powers of k. The chain rule does the rest.
 The waves k, of which the PSF may pass some that pixels do not resolve, are those of `shine.waves`.
 """
 
+from functools import partial
 from typing import NamedTuple
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import export
 from jaxtyping import Array, Complex, Float
 
 from shine.profiles import Profile
@@ -60,6 +62,7 @@ class Derivatives(NamedTuple):
     bend: Float[Array, "c 6 6"]  # second ones; those by two different sources are zero
 
 
+@partial(jax.jit, static_argnames=("profile", "size"))
 def render(
     profile: Profile, size: int, frame: StampFrame, galaxies: Galaxies
 ) -> Float[Array, "n n"]:
@@ -123,6 +126,9 @@ def render_derivatives(
         bend=jnp.einsum("cpo,cpq,cqr->cor", chain, bend, chain, precision=_EXACT)
         + jnp.einsum("cp,cpor->cor", pull_pixel, chain_2, precision=_EXACT),
     )
+
+
+export.register_namedtuple_serialization(Derivatives, serialized_name="shine.Derivatives")
 
 
 class _ProfileDerivatives(NamedTuple):

@@ -9,7 +9,11 @@ import pytest
 import yaml
 
 ROOT = Path(__file__).parents[1]
-CONDA_NAMES = {"matplotlib": "matplotlib-base", "snakemake": "snakemake-minimal"}
+CONDA_NAMES = {
+    "flatbuffers": "python-flatbuffers",
+    "matplotlib": "matplotlib-base",
+    "snakemake": "snakemake-minimal",
+}
 PEERS = "workflow/constellation/validation/peers/requirements.lock"
 ONLY_ON_PYPI = {"lsst-sphgeom"}
 

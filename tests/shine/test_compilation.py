@@ -9,6 +9,7 @@ from shine import importance, inference, newton, scene
 from shine.estimators import Problem, estimate
 from shine.inference import warm_up
 from shine.inference_config import InferenceSettings, MarginalConfig
+from shine.programs import Program
 from tests.shine.galsim_scenes import Galaxy, build, draw, jacobian, noise_for_snr
 
 # Of `compare_many` one call takes a fixed number of points, of `prior_terms` a block of sources
@@ -17,7 +18,11 @@ PER_PROCESS = (newton.prior_terms, importance._observed, importance._log_prior)
 
 
 def traces(functions) -> list[int]:
-    return [function._cache_size() for function in functions]
+    """How many programs each has had to make, or to load."""
+    return [
+        len(function.compiled) if isinstance(function, Program) else function._cache_size()
+        for function in functions
+    ]
 
 
 def problem(n: int, shape: tuple[int, int], seed: int, rolls=(20,)) -> Problem:
@@ -72,6 +77,8 @@ def test_a_second_scene_compiles_nothing_that_touches_pixels(method):
 def test_warming_up_compiles_all_that_a_fit_runs():
     """... of what touches pixels: the fit itself adds no trace."""
     jax.clear_caches()  # the tests before this one have compiled everything
+    for function in PER_BUCKET:
+        function.compiled.clear()
     functions = (*PER_BUCKET, scene._gather, scene._scatter)
     assert traces(functions) == [0] * len(functions)
     one = problem(6, (130, 240), seed=0)
