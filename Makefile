@@ -23,8 +23,9 @@ $(READY): requirements.lock pyproject.toml
 demo: $(READY)  ## simulate a survey, run the workflow on it, show the merged catalogue
 	snakemake
 
+# three workers even on two cores: the workflow's tests wait for clusters, servers and one another
 test: $(READY)  ## run all the tests
-	pytest -n 2 --dist worksteal
+	pytest -n 3 --dist worksteal
 
 VALIDATE = snakemake --snakefile workflow/validation.smk --config
 
