@@ -20,7 +20,7 @@ from shine.manifest import Manifest, read_manifest
 ROOT = Path(__file__).parents[2]
 WEST, EAST = 102018665, 102018666
 SUBTILES = (f"{WEST}_30_58", f"{WEST}_30_59", f"{EAST}_30_0", f"{EAST}_30_1")
-TIMEOUT_S = 400
+TIMEOUT_S = 1200  # of what hangs: nothing takes so long, on slow machines either
 
 TILES = f"tile_index,ra,dec\n{WEST},57.3828797,-51.0\n{EAST},58.1773936,-51.0\n"
 
