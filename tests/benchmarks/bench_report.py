@@ -108,7 +108,7 @@ def _draw_phases(axis, runs: list[dict]) -> None:
         left = [start + width for start, width in zip(left, widths, strict=True)]
     axis.invert_yaxis()
     axis.set(xlabel="time [s]", title="one sub-tile, by phase (cache of compiled programs)")
-    axis.legend()
+    axis.legend(loc="upper right")
 
 
 def _rest(run: dict) -> float:
@@ -130,7 +130,7 @@ def _draw_scaling(axis, scaling: dict, name: str) -> None:
         ylim=(0, None),
     )
     axis.grid(alpha=0.3)
-    axis.legend()
+    axis.legend(loc="upper left")
 
 
 def _draw_classic(axis, found: dict) -> None:

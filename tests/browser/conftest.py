@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 import pytest
-from playwright.sync_api import Browser, Page
+from playwright.sync_api import Browser, Page, expect
 
 from tests.servers.chromium import chromium
 from tests.servers.debian import Unavailable
@@ -17,6 +17,9 @@ from tests.workflow.conftest import build_once, shared
 __all__ = ["PHONE", "Visit", "browser", "build_once", "shared"]
 
 PHONE = {"width": 360, "height": 740}
+
+# not the 5 s of a fast machine: no test asks for a time
+expect.set_options(timeout=60_000)
 
 
 @pytest.fixture(scope="module")

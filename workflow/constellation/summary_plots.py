@@ -134,7 +134,7 @@ def _draw_comparison(axes: Axes, summary: Summary) -> None:
         axes.set(xlabel="sub-tile", title="inferred shear")
     axes.xaxis.set_major_locator(MaxNLocator(6, integer=not has_truth))
     axes.set_ylabel("inferred shear")
-    axes.legend(fontsize=8)
+    axes.legend(fontsize=8, loc="upper left")
 
 
 def _draw_pulls(axes: Axes, summary: Summary) -> None:
@@ -153,4 +153,4 @@ def _draw_pulls(axes: Axes, summary: Summary) -> None:
     normal = np.exp(-0.5 * x**2) / np.sqrt(2.0 * np.pi)
     axes.plot(x, normal * len(pulls) * (bins[1] - bins[0]), color=TRUE, lw=2, label="N(0, 1)")
     axes.yaxis.set_major_locator(MaxNLocator(integer=True))
-    axes.legend(fontsize=8)
+    axes.legend(fontsize=8, loc="upper right")

@@ -84,7 +84,7 @@ def _plot(table: pa.Table, style: dict, panels: list, path: Path, title: str) ->
             axes.set_xscale("log")
             axes.xaxis.set_major_formatter(LogFormatter())
             axes.xaxis.set_minor_formatter(LogFormatter(minor_thresholds=(1.5, 0.6)))
-        axes.legend(fontsize=9)
+        axes.legend(fontsize=9, loc="upper right")
     figure.suptitle(title, fontsize=11)
     save_figure(figure, path)
 

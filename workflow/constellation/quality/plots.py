@@ -123,7 +123,7 @@ def _draw_outliers(axes: Axes, shear: ShearStatistics) -> None:
     axes.axvline(shear.outlier_limit, color=LIMIT, ls="--", lw=1.5, label="limit")
     axes.set_ylabel("sub-tiles per bin")
     axes.yaxis.set_major_locator(MaxNLocator(integer=True))
-    axes.legend(fontsize=8)
+    axes.legend(fontsize=8, loc="upper right")
 
 
 def _draw_density(axes: Axes, quality: Quality) -> None:
@@ -142,7 +142,7 @@ def _draw_density(axes: Axes, quality: Quality) -> None:
     axes.axvline(middle, color=MODEL, lw=2, label=f"median {middle:.1f}")
     axes.yaxis.set_major_locator(MaxNLocator(integer=True))
     _leave_room(axes)
-    axes.legend(fontsize=8)
+    axes.legend(fontsize=8, loc="upper right")
 
 
 def _draw_convergence(axes: Axes, shear: ShearStatistics) -> None:
@@ -164,7 +164,8 @@ def _draw_convergence(axes: Axes, shear: ShearStatistics) -> None:
     axes.hist(parts, bins, label=["OK", "others"], **style)
     axes.set_xscale("log")
     axes.yaxis.set_major_locator(MaxNLocator(integer=True))
-    axes.legend(fontsize=8)
+    _leave_room(axes)
+    axes.legend(fontsize=8, loc="upper right")
 
 
 def _leave_room(axes: Axes) -> None:
@@ -178,7 +179,7 @@ def _draw_normal(axes: Axes, bins: Floats, n: int) -> None:
     expected = stats.norm.pdf(x) * n * (bins[1] - bins[0])
     axes.plot(x, expected, color=MODEL, lw=2, label="N(0, 1)")
     axes.yaxis.set_major_locator(MaxNLocator(integer=True))
-    axes.legend(fontsize=8)
+    axes.legend(fontsize=8, loc="upper right")
 
 
 def _binned(x: Floats, y: Floats, error: Floats) -> tuple[Floats, Floats, Floats]:
