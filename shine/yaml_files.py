@@ -12,6 +12,7 @@ import yaml
 
 MOST_BYTES = 64 << 20
 MOST_NODES = 10_000_000  # a manifest has one for each source
+MOST_NESTED = 100  # values within values; libyaml ends the process somewhere beyond 9,000
 
 
 def read_bytes(path: Path) -> bytes:
@@ -43,8 +44,8 @@ def read_yaml(path: Path) -> Any:
     aliases expanded.
     """
     text = read_bytes(path).decode("utf-8")
-    # libyaml is seven times as fast, but values nested deeply end its process
-    loader = yaml.SafeLoader(text)
+    _refuse_deep(text)
+    loader = yaml.CSafeLoader(text)
     try:
         root = loader.get_single_node()
         if root is None:
@@ -52,10 +53,18 @@ def read_yaml(path: Path) -> Any:
         if (nodes := _expanded(root, {})) > MOST_NODES:
             raise yaml.YAMLError(f"found aliases that stand for {nodes} values")
         return loader.construct_document(root)
-    except RecursionError as error:
-        raise yaml.YAMLError("found values nested too deeply") from error
     finally:
         loader.dispose()
+
+
+def _refuse_deep(text: str) -> None:
+    """libyaml's events come one after the other, however deep; its nodes call one another."""
+    depth = 0
+    for event in yaml.parse(text, yaml.CSafeLoader):
+        depth += isinstance(event, yaml.CollectionStartEvent)
+        depth -= isinstance(event, yaml.CollectionEndEvent)
+        if depth > MOST_NESTED:
+            raise yaml.YAMLError(f"found values nested too deeply, {event.start_mark}")
 
 
 def _expanded(node: yaml.Node, known: dict[int, int]) -> int:

@@ -36,12 +36,22 @@ def test_plain_values_and_harmless_aliases_are_read(read):
         (LAUGHS, "aliases that stand for"),
         ("a: &a [*a]\n", "part of"),
         ("a: !!python/object/apply:os.system [ls]\n", "python/object"),
-        ("[" * 3000 + "]" * 3000, "nested too deeply"),
+        ("[" * 100_000, "nested too deeply"),
+        ("- " * 100_000 + "x", "nested too deeply"),
         ("a: [1\n", "expected"),
         ("a: 1\n---\nb: 2\n", "single document"),
         ("a: {b: 1, c: 2,\n b: 3}\n", "'b' twice, again in line 2"),
     ],
-    ids=["billion laughs", "itself", "Python object", "deep", "broken", "two documents", "twice"],
+    ids=[
+        "billion laughs",
+        "itself",
+        "Python object",
+        "deep",
+        "deep blocks",
+        "broken",
+        "two documents",
+        "twice",
+    ],
 )
 def test_what_is_no_plain_value_is_refused(read, text, message):
     with pytest.raises(yaml.YAMLError, match=message):
