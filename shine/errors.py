@@ -117,6 +117,14 @@ class SubtileFlag(MeaningfulFlag):
     POOR_FIT = 1 << 6, "chi2 per pixel around the galaxies is far from one"
 
 
+class Kind(IntEnum):
+    """How a source enters the model (column KIND of the source rows)."""
+
+    GALAXY = 0  # selected: carries the shear
+    NUISANCE = 1  # a galaxy that is not selected: modelled, carries no shear
+    STAR = 2  # point-like: modelled
+
+
 class SourceFlag(MeaningfulFlag):
     """What to know about a source (column FLAGS of the source rows)."""
 

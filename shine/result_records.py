@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from shine.errors import Status
 from shine.provenance import Provenance
-from shine.psf_moments import PsfShapes
 from shine.result_schema import PARAMETERS
+
+if TYPE_CHECKING:  # reading results needs no transforms
+    from shine.psf_moments import PsfShapes
 
 
 @dataclass(frozen=True)

@@ -9,13 +9,12 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
-from enum import IntEnum
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from shine.errors import InputError, SourceFlag, explain
+from shine.errors import InputError, Kind, SourceFlag, explain
 from shine.euclid import catalog_files, segmentation
 from shine.euclid.selection_config import SelectionConfig
 from shine.euclid.sizes import SERSIC_COLUMNS, half_light_radius
@@ -29,14 +28,6 @@ Rows = dict[str, NDArray]
 
 SEGMENT_ID = "SEGMENTATION_MAP_ID"
 CONTAMINATED_BIT, BLENDED_BIT, SATURATED_BIT = 1, 2, 4  # DET_QUALITY_FLAG
-
-
-class Kind(IntEnum):
-    """How a source enters the model."""
-
-    GALAXY = 0  # selected: carries the shear
-    NUISANCE = 1  # a galaxy that is not selected: modelled, carries no shear
-    STAR = 2  # point-like: modelled
 
 
 class Dropped(NamedTuple):

@@ -12,9 +12,8 @@ import jax
 import numpy as np
 
 from shine import estimators
-from shine.errors import MemoryExhaustedError, SourceFlag, Status, SubtileFlag
+from shine.errors import Kind, MemoryExhaustedError, SourceFlag, Status, SubtileFlag
 from shine.estimators import Estimate, Problem
-from shine.euclid.catalog import Kind
 from shine.euclid.config import EuclidConfig
 from shine.euclid.scene import ExposureSet
 from shine.inference import warm_up

@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 
 from shine.blends import Blends, enclosing_circle, find_blends
-from shine.errors import InputError, SourceFlag
+from shine.errors import InputError, Kind, SourceFlag
 from shine.euclid import memory
-from shine.euclid.catalog import Kind, SourceTable, load_sources
+from shine.euclid.catalog import SourceTable, load_sources
 from shine.euclid.config import EuclidConfig
 from shine.euclid.looks import Look, Looker
 from shine.euclid.wcs import unit_vectors

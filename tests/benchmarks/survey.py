@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import yaml
 
-from shine.euclid.catalog import Kind
+from shine.errors import Kind
 from shine.euclid.config import EuclidConfig
 from shine.euclid.data_loader import load_quadrant
 from shine.euclid.scene import ExposureSet

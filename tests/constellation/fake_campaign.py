@@ -19,8 +19,7 @@ from constellation.catalogue.schema import FAILURES
 from constellation.measurements import SCHEMA as MEASUREMENTS
 from constellation.plan import Plan, SubTile
 from constellation.run_layout import Run
-from shine.errors import Status
-from shine.euclid.catalog import Kind
+from shine.errors import Kind, Status
 from shine.result_schema import SHEAR_SCHEMA, SOURCE_SCHEMA
 
 from .fake_catalogue import publish_plainly

@@ -12,8 +12,7 @@ import pyarrow as pa
 
 from constellation.catalogue.subtile_results import PlannedTile
 from constellation.plan import Plan, SubTile
-from shine.errors import Status
-from shine.euclid.catalog import Kind
+from shine.errors import Kind, Status
 from shine.provenance import Provenance
 from shine.result_records import RunRecord, ShearResult, SourceResults
 from shine.results import read_shear, read_sources, write_results

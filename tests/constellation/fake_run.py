@@ -14,7 +14,7 @@ from constellation.catalogue.published import PublishedCatalogue
 from constellation.catalogue.subtile_results import PlannedTile
 from constellation.plan import SubTile
 from constellation.run_layout import Run
-from shine.euclid.catalog import Kind
+from shine.errors import Kind
 
 from .fake_results import Result, place
 

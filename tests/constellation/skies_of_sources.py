@@ -13,12 +13,11 @@ from numpy.typing import NDArray
 
 from constellation.catalogue.published import PublishedCatalogue
 from constellation.plan import SubTile
-from shine.euclid.catalog import Kind
 
 from .fake_catalogue import publish_plainly
 from .fake_results import Result, tile_catalogue
 
-Places = tuple[NDArray, NDArray]  # RA, DEC in degrees
+Places = tuple[NDArray, NDArray]  # RA, DEC in degreesfrom shine.errors import Kind
 
 
 def sources_at(folder: Path, places: Mapping[int, Places]) -> PublishedCatalogue:

@@ -9,8 +9,7 @@ import pytest
 from pyarrow import parquet
 
 from constellation.plan import SubTile
-from shine.errors import InputError
-from shine.euclid.catalog import Kind
+from shine.errors import InputError, Kind
 from shine.result_schema import SCHEMA_VERSION
 
 from .fake_results import Result

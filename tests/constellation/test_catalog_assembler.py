@@ -17,8 +17,7 @@ from constellation.catalogue.schema import KEY, SHEAR, SOURCES, healpix
 from constellation.catalogue.subtile_results import PlannedTile
 from constellation.catalogue.tile import make_tile, sorted_by_place
 from constellation.plan import SubTile
-from shine.errors import InputError, Status
-from shine.euclid.catalog import Kind
+from shine.errors import InputError, Kind, Status
 from shine.provenance import digest
 from shine.results import read_shear, read_sources
 

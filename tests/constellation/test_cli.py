@@ -17,8 +17,7 @@ from pyarrow import parquet
 from constellation.cli import main
 from constellation.config import TilingConfig
 from constellation.plan import Plan
-from shine.errors import Status
-from shine.euclid.catalog import Kind
+from shine.errors import Kind, Status
 from shine.manifest import read_manifest
 
 from .fake_results import Result, place

@@ -17,8 +17,7 @@ from constellation.catalogue.published import PublishedCatalogue
 from constellation.catalogue.schema import EDITION
 from constellation.cli import main
 from constellation.plan import SubTile
-from shine.errors import InputError
-from shine.euclid.catalog import Kind
+from shine.errors import InputError, Kind
 
 from .fake_results import Result
 from .fake_run import FakeRun

@@ -13,8 +13,7 @@ from pyarrow.dataset import field
 from constellation.catalogue.published import PublishedCatalogue
 from constellation.catalogue.schema import SHEAR, SOURCES, healpix
 from constellation.plan import SubTile
-from shine.errors import InputError
-from shine.euclid.catalog import Kind
+from shine.errors import InputError, Kind
 
 from .fake_catalogue import publish_plainly
 from .fake_results import Result, tile_catalogue

@@ -11,8 +11,7 @@ from constellation.catalogue.published import PublishedCatalogue
 from constellation.plan import SubTile
 from constellation.summary import format_table, summarise
 from constellation.summary_plots import plot_summary
-from shine.errors import InputError, Status
-from shine.euclid.catalog import Kind
+from shine.errors import InputError, Kind, Status
 
 from .fake_catalogue import publish_plainly
 from .fake_results import SHEAR, Result, tile_catalogue

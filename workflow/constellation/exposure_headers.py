@@ -17,7 +17,6 @@ from astropy.io import fits
 from constellation.survey_files import ExposureFiles, File
 from shine.errors import InputError, explain
 from shine.euclid import fits_files
-from shine.euclid.wcs import QuadrantWCS
 from shine.storage import Version, is_remote
 
 Header = TypeVar("Header", fits.Header, str)
@@ -120,6 +119,9 @@ def rebased(path: File, folder: Path) -> str:
 
 
 def _header_values(header: fits.Header, primary: fits.Header, where: str) -> dict[str, object]:
+    # astropy's coordinates come with it; who reads an index needs neither
+    from shine.euclid.wcs import QuadrantWCS
+
     # a tile-compressed image keeps its size in ZNAXISn
     nx, ny = (header.get(f"ZNAXIS{axis}", header.get(f"NAXIS{axis}")) for axis in (1, 2))
     if not (isinstance(nx, int) and isinstance(ny, int)):

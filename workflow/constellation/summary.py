@@ -15,8 +15,7 @@ from constellation.catalogue.published import PublishedCatalogue
 from constellation.catalogue.schema import KEY
 from constellation.plan import SubTile
 from constellation.tables import read_table
-from shine.errors import Status
-from shine.euclid.catalog import Kind
+from shine.errors import Kind, Status
 
 Floats = NDArray[np.float64]
 

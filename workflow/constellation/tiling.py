@@ -14,10 +14,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy.spatial import cKDTree
 
 from constellation.sphere import (
     RADIANS_PER_ARCMIN,
@@ -30,6 +30,9 @@ from constellation.sphere import (
 )
 from constellation.tile_cores import NOBODY, CoreRanges, TileCores, outlines
 from shine.errors import InputError
+
+if TYPE_CHECKING:
+    from scipy.spatial import cKDTree
 
 CORE_SIZE_ARCMIN = 30.0
 OUTLINE_STEPS = 8  # the sides of a HEALPix cell are curved: points on each
@@ -90,6 +93,9 @@ class Tiles:
 
     @cached_property
     def _tree(self) -> cKDTree:
+        # takes as long to import as all else here, and short commands come without it
+        from scipy.spatial import cKDTree
+
         return cKDTree(self.centres)
 
     def position(self, tile_index: int) -> int:

@@ -15,8 +15,7 @@ from constellation.outcome import Results
 from constellation.plan import Plan, SubTile
 from constellation.snakemake_records import SnakemakeRecords
 from constellation.status import State, Watch
-from shine.errors import Status
-from shine.euclid.catalog import Kind
+from shine.errors import Kind, Status
 
 from ..fake_results import SHEAR, Result
 

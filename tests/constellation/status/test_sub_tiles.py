@@ -18,8 +18,7 @@ from constellation.plan import Plan, SubTile
 from constellation.snakemake_records import SnakemakeRecords
 from constellation.status import DOUBTFUL, State
 from constellation.status_report import ADVICE, OTHER_ADVICE, format_status
-from shine.errors import Status
-from shine.euclid.catalog import Kind
+from shine.errors import Kind, Status
 
 from ..fake_results import SHEAR, Result, place
 from .campaign import (

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
-from shine.errors import InputError, SourceFlag
-from shine.euclid.catalog import Kind, load_sources
+from shine.errors import InputError, Kind, SourceFlag
+from shine.euclid.catalog import load_sources
 from shine.euclid.selection_config import SelectionConfig
 from shine.euclid.sizes import HLR_PER_RMS
 from tests.shine.survey_files import catalog_columns, make_manifest, write_catalog

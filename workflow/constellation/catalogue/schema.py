@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 import pyarrow as pa
-from astropy import units
-from astropy_healpix import HEALPix
 from numpy.typing import ArrayLike, NDArray
 
 from shine.result_schema import SHEAR_SCHEMA, SOURCE_SCHEMA
@@ -13,8 +11,6 @@ from shine.result_schema import SHEAR_SCHEMA, SOURCE_SCHEMA
 HEALPIX_ORDER = 29  # pixels of 0.4 mas: an index as exact as a position, as in HATS catalogues
 EDITION = "edition"  # in the metadata of each table: a digest that tells catalogues apart
 KEY = ("TILE_ID", "SUBTILE_ROW", "SUBTILE_COL")
-
-_SKY = HEALPix(2**HEALPIX_ORDER, order="nested")
 
 
 def _field(name: str, kind: pa.DataType, description: str, nullable: bool = False) -> pa.Field:
@@ -71,5 +67,10 @@ FAILURES = pa.schema(
 
 def healpix(ra_deg: ArrayLike, dec_deg: ArrayLike) -> NDArray[np.int64]:
     """The column HEALPIX of finite positions (n,) in degrees."""
+    # astropy's coordinates take most of the time of importing this module, which few need them of
+    from astropy import units
+    from astropy_healpix import HEALPix
+
+    sky = HEALPix(2**HEALPIX_ORDER, order="nested")
     ra, dec = units.Quantity(ra_deg, units.deg), units.Quantity(dec_deg, units.deg)
-    return _SKY.lonlat_to_healpix(ra, dec).astype(np.int64)
+    return sky.lonlat_to_healpix(ra, dec).astype(np.int64)

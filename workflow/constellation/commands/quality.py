@@ -41,8 +41,7 @@ def _describe_gate(command: argparse.ArgumentParser) -> None:
 
 
 def _gate(options: argparse.Namespace) -> None:
-    from constellation.quality.check import read_checks
-    from constellation.quality.report import refuse
+    from constellation.quality.check import read_checks, refuse
     from shine.atomic import write_atomically
 
     settings = _settings(options)

@@ -13,6 +13,7 @@ import pyarrow as pa
 from constellation.outcome import FAILED_CHECK
 from constellation.quality.settings import CheckName
 from constellation.tables import read_table
+from shine.errors import InputError
 
 Outcome = Literal["passed", "failed", "not checked"]
 
@@ -108,6 +109,17 @@ def read_checks(path: Path) -> list[Check]:
     """The checks of a table; raises `InputError`."""
     table = read_table(path, CHECKS, "Run `constellation quality` again.").select(CHECKS.names)
     return [Check(*row.values()) for row in table.to_pylist()]
+
+
+def refuse(checks: Sequence[Check], stop_on: Sequence[str], where: Path) -> None:
+    """Raise `InputError` with a line for each failed check that is to stop the workflow."""
+    stopping = [c for c in checks if c.outcome == "failed" and c.name in stop_on]
+    if stopping:
+        lines = "".join(f"\n  {check.line()}" for check in stopping)
+        raise InputError(
+            f"{where}: found {len(stopping)} failed quality checks, expected none of those in "
+            f"quality.stop_on to fail. Look at the catalogue (docs/quality.md); it is kept.{lines}"
+        )
 
 
 def format_checks(checks: Sequence[Check], stop_on: Sequence[str]) -> str:

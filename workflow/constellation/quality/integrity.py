@@ -15,8 +15,7 @@ from constellation.quality.check import Check
 from constellation.quality.settings import CheckName
 from constellation.quality.subtiles import SHEAR_VALUES, floats, integers
 from constellation.sphere import Flags
-from shine.errors import Status
-from shine.euclid.catalog import Kind
+from shine.errors import Kind, Status
 from shine.result_schema import PARAMETERS
 
 ERRORS = tuple(f"{name}_ERR" for name in PARAMETERS)

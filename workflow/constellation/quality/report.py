@@ -1,8 +1,7 @@
-"""All checks of a catalogue, and the gate that lets it pass or not."""
+"""All checks of a catalogue."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,7 +14,6 @@ from constellation.quality.sources import Truth
 from constellation.quality.statistics import ShearStatistics
 from constellation.summary import TRUTH_SCHEMA
 from constellation.tables import read_table
-from shine.errors import InputError
 
 
 @dataclass(frozen=True)
@@ -40,14 +38,3 @@ def check_catalogue(
     catalogue = CatalogueChecks(PublishedCatalogue(folder), plan, settings, known)
     shear = ShearStatistics(catalogue.subtiles, catalogue.true_shear, settings)
     return Quality([*catalogue.checks(), *shear.checks(plan.tiles)], catalogue, shear)
-
-
-def refuse(checks: Sequence[Check], stop_on: Sequence[str], where: Path) -> None:
-    """Raise `InputError` with a line for each failed check that is to stop the workflow."""
-    stopping = [c for c in checks if c.outcome == "failed" and c.name in stop_on]
-    if stopping:
-        lines = "".join(f"\n  {check.line()}" for check in stopping)
-        raise InputError(
-            f"{where}: found {len(stopping)} failed quality checks, expected none of those in "
-            f"quality.stop_on to fail. Look at the catalogue (docs/quality.md); it is kept.{lines}"
-        )

@@ -26,8 +26,7 @@ from constellation.quality.subtiles import floats, integers, pack
 from constellation.sphere import Flags, Floats, Integers, unit_vectors
 from constellation.tables import check_columns, unreadable
 from constellation.tiling import Grid, cell_edges
-from shine.errors import SourceFlag
-from shine.euclid.catalog import Kind
+from shine.errors import Kind, SourceFlag
 
 COLUMNS = (
     *KEY, "OBJECT_ID", "RA", "DEC", "KIND", *FITTED, "CHI2", "N_PIXELS", "N_EXPOSURES", "FLAGS",

@@ -22,8 +22,7 @@ from constellation.plan import SubTile
 from constellation.run_layout import Run
 from constellation.summary import COMPONENTS, TRUTH_SCHEMA
 from constellation.tables import read_table
-from shine.errors import ConfigurationError, InputError, Status, explain
-from shine.euclid.catalog import Kind
+from shine.errors import ConfigurationError, InputError, Kind, Status, explain
 from shine.yaml_files import read_yaml
 
 Floats = NDArray[np.float64]
