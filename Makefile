@@ -7,7 +7,7 @@ EXTRAS := aws bench correlations dev dvc iceberg kubernetes query s3 slurm watch
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test validate validate-full validate-peers bench bench-jobs lint lock clean
+.PHONY: help setup demo test validate validate-full validate-more validate-peers bench bench-jobs lint lock clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -34,6 +34,9 @@ validate: $(READY)  ## measure the shear's bias on GalSim images, in short (4 mi
 
 validate-full: $(READY)  ## ... in full (2 h; goes on where it was stopped)
 	$(VALIDATE) campaign=config/validation.yaml
+
+validate-more: $(READY)  ## ... and what is believed of galaxies, which decides at low S/N
+	$(VALIDATE) campaign=config/validation_more.yaml
 
 PEERS := workflow/constellation/validation/peers/requirements.lock
 

@@ -32,7 +32,12 @@ except ShineError as error:
 RESULTS = Path("build") / "validation" / CAMPAIGN.stem
 # a campaign may name another folder, which it then fills itself
 SAMPLE = Path("build") / "validation" / "cosmos"
-TARGET = {"validation_smoke": "make validate", "validation": "make validate-full"}.get(
+TARGETS = {
+    "validation_smoke": "make validate",
+    "validation": "make validate-full",
+    "validation_more": "make validate-more",
+}
+TARGET = TARGETS.get(
     CAMPAIGN.stem, f"snakemake -s workflow/validation.smk --config campaign={CAMPAIGN}"
 )
 
@@ -52,27 +57,25 @@ wildcard_constraints:
     block=r"\d+",
 
 
-def meaning(wildcards):
+def meaning(case):
     """What a block's result depends on, but for its number."""
-    case = CASES.case(wildcards.case)
     known = [CASES.seed, case.of_a_block(), CASES.settings(case)]
     return hashlib.sha256(json.dumps(known, sort_keys=True).encode()).hexdigest()
 
 
-def drawing(wildcards):
+def drawing(case):
     """The code that draws a block's images and asks about them."""
-    case = CASES.case(wildcards.case)
     kind = "grids"
     if case.field is not None:
         kind = "fields"
-    elif sample_of(wildcards):
+    elif sample_of(case):
         kind = "reals"
     return code_of(f"constellation.validation.{kind}")
 
 
-def sample_of(wildcards):
+def sample_of(case):
     """The files of a case's real galaxies, if it has any."""
-    folder = CASES.case(wildcards.case).scene.galaxies.sample
+    folder = case.scene.galaxies.sample
     return [] if folder is None else [folder / name for name in FILES]
 
 
@@ -160,34 +163,42 @@ rule sample:
         "constellation validation-sample --output {params.folder:q} >{log:q} 2>&1"
 
 
-rule block:
-    input:
-        sample_of,
-    output:
-        RESULTS / "blocks" / "{case}" / "{block}.parquet",
-    log:
-        RESULTS / "logs" / "{case}" / "{block}.log",
-    conda:
-        "../environment.yml"
-    threads: 1
-    resources:
-        mem_mb=4000,
-    params:
-        meaning=meaning,
-        code=code_digest(),
-        drawing=drawing,
-        campaign=CAMPAIGN,
-        jax_cache=RESULTS / "jax_cache",
-    message:
-        "Measuring block {wildcards.block} of {wildcards.case}"
-    shell:
-        # every job has a core to itself: NPROC is that of XLA and of shine
-        """
-        export NPROC={threads} JAX_COMPILATION_CACHE_DIR=${{JAX_COMPILATION_CACHE_DIR:-{params.jax_cache:q}}}
-        export JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS=0 OPENBLAS_NUM_THREADS=1 OMP_NUM_THREADS=1
-        constellation validation-block --campaign {params.campaign:q} --case {wildcards.case} \
-            --block {wildcards.block} --output {output:q} >{log:q} 2>&1
-        """
+for case in CASES.cases:
+    for part in case.parts():
+
+        rule:
+            name:
+                f"block_{case.name}_{part[0]}"
+            input:
+                sample_of(case),
+            output:
+                [RESULTS / "blocks" / case.name / f"{block}.parquet" for block in part],
+            log:
+                RESULTS / "logs" / case.name / f"{part[0]}.log",
+            priority: len(part)  # what takes longest first: no core shall wait for it at the end
+            conda:
+                "../environment.yml"
+            threads: 1
+            resources:
+                mem_mb=4000,
+            params:
+                meaning=meaning(case),
+                code=code_digest(),
+                drawing=drawing(case),
+                campaign=CAMPAIGN,
+                case=case.name,
+                blocks=part,
+                jax_cache=RESULTS / "jax_cache",
+            message:
+                f"Measuring {case.name}, block{'s' if len(part) > 1 else ''} {', '.join(map(str, part))}"
+            shell:
+                # every job has a core to itself: NPROC is that of XLA and of shine
+                """
+                export NPROC={threads} JAX_COMPILATION_CACHE_DIR=${{JAX_COMPILATION_CACHE_DIR:-{params.jax_cache:q}}}
+                export JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS=0 OPENBLAS_NUM_THREADS=1 OMP_NUM_THREADS=1
+                constellation validation-block --campaign {params.campaign:q} --case {params.case} \
+                    --block {params.blocks} --output {output:q} >{log:q} 2>&1
+                """
 
 
 rule peers:
@@ -195,7 +206,7 @@ rule peers:
         RESULTS / "peers" / "{case}" / "{block}.parquet",
     log:
         RESULTS / "logs" / "peers" / "{case}" / "{block}.log",
-    priority: 1  # they take longest
+    priority: 10  # they take longest
     conda:
         "../environment.yml"
     threads: 1

@@ -72,9 +72,12 @@ def test_a_campaign_says_what_is_wrong_with_it(tmp_path):
             load_campaign(path)
 
 
-def test_the_whole_campaign_is_well_formed():
-    campaign = load_campaign(ROOT / "config" / "validation.yaml")
-    assert {case.level for case in campaign.cases} == {0, 1, 2, 3, 4}
+@pytest.mark.parametrize(
+    ("name", "levels"), [("validation", {0, 1, 2, 3, 4}), ("validation_more", {1, 2, 3})]
+)
+def test_the_whole_campaign_is_well_formed(name, levels):
+    campaign = load_campaign(ROOT / "config" / f"{name}.yaml")
+    assert {case.level for case in campaign.cases} == levels
     for case in campaign.cases:
         settings = campaign.settings(case)
         snr = None if case.field is None else 10.0  # isolated galaxies all carry shear
@@ -89,14 +92,18 @@ def test_a_block_repeats_and_a_report_misses_none(tmp_path, capsys):
     campaign.write_text(yaml.safe_dump(base | {"cases": [case | {"limits": limits}]}))
     assert isinstance(load_campaign(campaign), Campaign)
 
-    def run(number: int, place: str) -> Path:
-        path = tmp_path / place / "one" / f"{number}.parquet"
-        arguments = ["--campaign", str(campaign), "--case", "one", "--block", str(number)]
-        assert main(["validation-block", *arguments, "--output", str(path)]) == 0
-        assert [item.name for item in path.parent.iterdir()] == [path.name]  # images are gone
-        return path
+    def run(place: str, *numbers: int) -> Path:
+        paths = [tmp_path / place / "one" / f"{number}.parquet" for number in numbers]
+        arguments = ["--campaign", str(campaign), "--case", "one"]
+        arguments += ["--block", *map(str, numbers), "--output", *map(str, paths)]
+        assert main(["validation-block", *arguments]) == 0
+        assert {*paths[0].parent.iterdir()} == {*paths}  # images are gone
+        return paths[-1]
 
-    first, again = run(0, "blocks"), run(0, "again")
+    first, again = run("blocks", 0), run("again", 1, 0)
+    assert main(["validation-block", "--campaign", str(campaign), "--case", "one", "--block", "0",
+                 "1", "--output", str(first)]) == 2  # fmt: skip
+    assert "1 files for 2 blocks" in capsys.readouterr().err
     shear = [[answer.shear for answer in Block.read(path).answers] for path in (first, again)]
     assert shear[0] == shear[1]
     report = [

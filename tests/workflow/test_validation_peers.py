@@ -66,7 +66,7 @@ def test_codes_that_are_installed_are_asked(plan, tmp_path):
         (site / f"{name}-9.0.dist-info" / "METADATA").write_text(about)
     leave(tmp_path, 2)
     printed = plan(site)
-    assert jobs(printed) == {"limits": 1, "report": 1, "block": 3, "peers": 2, "total": 7}
+    assert jobs(printed) == {"limits": 1, "report": 1, "block_one_0": 1, "peers": 2, "total": 5}
     assert f"--peers {PEERS}/one/0.parquet {PEERS}/one/1.parquet --" in report_command(printed)
 
 
@@ -78,5 +78,5 @@ def test_without_them_the_report_is_made_of_no_old_files(plan, tmp_path):
     (site / "sitecustomize.py").write_text(absent)
     leave(tmp_path, 0)
     printed = plan(site)
-    assert jobs(printed) == {"limits": 1, "report": 1, "block": 3, "total": 5}
+    assert jobs(printed) == {"limits": 1, "report": 1, "block_one_0": 1, "total": 3}
     assert PEERS not in report_command(printed)

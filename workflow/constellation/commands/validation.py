@@ -8,13 +8,28 @@ from dataclasses import replace
 from pathlib import Path
 
 from constellation.commands import Command, say
+from shine.errors import ConfigurationError
 
 
 def _describe_block(command: argparse.ArgumentParser) -> None:
     command.add_argument("--campaign", type=Path, required=True, help="the campaign's YAML")
     command.add_argument("--case", required=True, help="name of a case in it")
-    command.add_argument("--block", type=int, required=True, help="number of the block, from 0")
-    command.add_argument("--output", type=Path, required=True, help="the block's Parquet file")
+    command.add_argument(
+        "--block", type=int, nargs="+", required=True, help="numbers of blocks, from 0"
+    )
+    command.add_argument(
+        "--output", type=Path, nargs="+", required=True, help="the Parquet file of each block"
+    )
+
+
+def _blocks(options: argparse.Namespace) -> list[tuple[int, Path]]:
+    """The blocks that are asked for, and where they go."""
+    if len(options.block) != len(options.output):
+        raise ConfigurationError(
+            f"--output: found {len(options.output)} files for {len(options.block)} blocks, "
+            "expected one for each. Name as many."
+        )
+    return list(zip(options.block, options.output, strict=True))
 
 
 def _block(options: argparse.Namespace) -> None:
@@ -22,12 +37,15 @@ def _block(options: argparse.Namespace) -> None:
     from constellation.validation.records import Cost
     from constellation.validation.runner import run_block
 
-    begin = time.perf_counter()
+    begin, used = time.perf_counter(), 0.0  # what it took to start belongs to the first
     campaign = load_campaign(options.campaign)
-    options.output.parent.mkdir(parents=True, exist_ok=True)
-    block = run_block(campaign, campaign.case(options.case), options.block, options.output.parent)
-    cost = Cost(time.perf_counter() - begin, time.process_time())
-    replace(block, cost=cost).write(options.output)
+    case = campaign.case(options.case)
+    for number, output in _blocks(options):
+        output.parent.mkdir(parents=True, exist_ok=True)
+        block = run_block(campaign, case, number, output.parent)
+        now, cpu_s = time.perf_counter(), time.process_time()
+        replace(block, cost=Cost(now - begin, cpu_s - used)).write(output)
+        begin, used = now, cpu_s
 
 
 def _describe_sample(command: argparse.ArgumentParser) -> None:
@@ -45,8 +63,8 @@ def _peers(options: argparse.Namespace) -> None:
     from constellation.validation.peers.run import run_peers
 
     campaign = load_campaign(options.campaign)
-    block = run_peers(campaign, campaign.case(options.case), options.block)
-    block.write(options.output)
+    for number, output in _blocks(options):
+        run_peers(campaign, campaign.case(options.case), number).write(output)
 
 
 def _describe_report(command: argparse.ArgumentParser) -> None:
@@ -102,13 +120,13 @@ def _limits(options: argparse.Namespace) -> int:
 
 COMMANDS = {
     "validation-block": Command(
-        _describe_block, _block, "draw and measure one block of a validation campaign"
+        _describe_block, _block, "draw and measure blocks of a validation campaign"
     ),
     "validation-sample": Command(
         _describe_sample, _sample, "fetch the galaxies that Hubble saw, for a validation campaign"
     ),
     "validation-peers": Command(
-        _describe_block, _peers, "measure a block's images with AnaCal and LensMC, if installed"
+        _describe_block, _peers, "measure blocks' images with AnaCal and LensMC, if installed"
     ),
     "validation-report": Command(
         _describe_report, _report, "report the biases that a validation campaign measured"

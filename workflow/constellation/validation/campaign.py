@@ -24,6 +24,8 @@ Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")]
 Method = Literal["marginal", "map", "vi", "nuts"]
 Peer = Literal["anacal", "lensmc"]
 
+_SMALL_CELLS = 32  # 1,024 galaxies
+_PER_PROCESS = 6
 _OF_A_BLOCK = {"scene", "field", "methods", "coverage", "known", "halves"}
 
 
@@ -74,6 +76,19 @@ class Case(Settings):
     def of_a_block(self) -> dict[str, Any]:
         """What a block's result depends on, but for its number, the seed and shine's settings."""
         return self.model_dump(mode="json", include=_OF_A_BLOCK)
+
+    def parts(self) -> list[tuple[int, ...]]:
+        """The blocks in the groups that one process measures, one block after the other.
+
+        For small images, starting Python and preparing programs would take as long as the rest;
+        `vi` and `nuts` trace programs that no cache holds.
+        """
+        small = self.field is None and self.scene.cells <= _SMALL_CELLS
+        size = _PER_PROCESS if small or {"vi", "nuts"} & {*self.methods} else 1
+        return [
+            tuple(range(first, min(first + size, self.blocks)))
+            for first in range(0, self.blocks, size)
+        ]
 
     def layout(self) -> dict[str, Any]:
         """What cases must have in common, or their galaxies and noise are not the same."""
