@@ -14,9 +14,10 @@ help:  ## list the targets
 
 setup: $(READY)  ## create .venv from the lock file
 
+# most of the modules are never imported: Python compiles those that are
 $(READY): requirements.lock pyproject.toml
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --require-hashes -r requirements.lock
+	$(BIN)/pip install --quiet --no-compile --require-hashes -r requirements.lock
 	$(BIN)/pip install --quiet --no-deps --no-build-isolation -e .
 	@touch $@
 
