@@ -13,11 +13,12 @@ from numpy.typing import NDArray
 
 from constellation.catalogue.published import PublishedCatalogue
 from constellation.plan import SubTile
+from shine.errors import Kind
 
 from .fake_catalogue import publish_plainly
 from .fake_results import Result, tile_catalogue
 
-Places = tuple[NDArray, NDArray]  # RA, DEC in degreesfrom shine.errors import Kind
+Places = tuple[NDArray, NDArray]  # RA, DEC in degrees
 
 
 def sources_at(folder: Path, places: Mapping[int, Places]) -> PublishedCatalogue:

@@ -61,7 +61,7 @@ class Cloud:
         options = ("--default-storage-prefix", self.s3.uri(RUN), "--configfile", "config.yaml")
         options += ("--profile", "profiles/aws-batch", "--envvars", "AWS_ENDPOINT_URL_S3")
         done = subprocess.run(
-            [sys.executable, "-m", "snakemake", *options, *arguments],
+            [sys.executable, "-m", "snakemake", *arguments, *options],
             cwd=self.folder,
             env=own | access,
             stdin=subprocess.DEVNULL,
