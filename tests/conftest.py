@@ -14,7 +14,7 @@ from tests.servers.s3 import S3Server, s3_server
 # the time of the inference's tests. Set before JAX is imported, and inherited by subprocesses.
 _CACHE = Path(__file__).parents[1] / "build" / "jax-cache"
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(_CACHE))
-os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.5")
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
 
 # No test asks for a time: by default, an example has 0.2 s.
 settings.register_profile("untimed", deadline=None)
