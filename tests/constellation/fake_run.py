@@ -100,11 +100,11 @@ class FakeRun:
             if path.is_file()
         }
 
-    def inodes(self, folder: str) -> dict[str, int]:
-        """Which file each name of a folder stands for."""
+    def inodes(self, folder: str) -> dict[str, tuple[int, int]]:
+        """Which file each name of a folder stands for.
+
+        An inode that was freed may be given to the next file: their times tell these apart.
+        """
         top = self.results / folder
-        return {
-            str(path.relative_to(top)): path.stat().st_ino
-            for path in top.rglob("*")
-            if path.is_file()
-        }
+        found = {path.relative_to(top): path.stat() for path in top.rglob("*") if path.is_file()}
+        return {str(name): (stat.st_ino, stat.st_mtime_ns) for name, stat in found.items()}
