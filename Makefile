@@ -33,7 +33,7 @@ VALIDATE = snakemake --snakefile workflow/validation.smk --config
 validate: $(READY)  ## measure the shear's bias on GalSim images, in short (4 min)
 	$(VALIDATE) campaign=config/validation_smoke.yaml
 
-validate-full: $(READY)  ## ... in full (2 h; goes on where it was stopped)
+validate-full: $(READY)  ## ... in full (hours; goes on where it was stopped)
 	$(VALIDATE) campaign=config/validation.yaml
 
 validate-more: $(READY)  ## ... and what is believed of galaxies, which decides at low S/N

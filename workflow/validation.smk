@@ -192,12 +192,10 @@ for case in CASES.cases:
             message:
                 f"Measuring {case.name}, block{'s' if len(part) > 1 else ''} {', '.join(map(str, part))}"
             shell:
-                # every job has a core to itself: NPROC is that of XLA and of shine; and memory that
-                # glibc gives back after each array and asks for anew costs 3 to 8 % of a block
+                # every job has a core to itself: NPROC is that of XLA and of shine
                 """
                 export NPROC={threads} JAX_COMPILATION_CACHE_DIR=${{JAX_COMPILATION_CACHE_DIR:-{params.jax_cache:q}}}
                 export JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS=0 OPENBLAS_NUM_THREADS=1 OMP_NUM_THREADS=1
-                export MALLOC_TRIM_THRESHOLD_=4294967296 MALLOC_TOP_PAD_=268435456
                 constellation validation-block --campaign {params.campaign:q} --case {params.case} \
                     --block {params.blocks} --output {output:q} >{log:q} 2>&1
                 """

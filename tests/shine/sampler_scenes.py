@@ -17,7 +17,7 @@ from tests.shine.galsim_scenes import Galaxy, build, draw, jacobian, noise_for_s
 SHEAR = (0.04, -0.03)
 SIGMA_E = 0.12
 SHAPE = (140, 280)
-NUTS = NutsConfig(warmup=100, draws=300, chains=2)
+NUTS = NutsConfig(warmup=150, draws=500, chains=2)
 
 
 def galaxies() -> list[Galaxy]:
