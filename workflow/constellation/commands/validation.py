@@ -33,6 +33,8 @@ def _blocks(options: argparse.Namespace) -> list[tuple[int, Path]]:
 
 
 def _block(options: argparse.Namespace) -> None:
+    import jax
+
     from constellation.validation.campaign import load_campaign
     from constellation.validation.records import Cost
     from constellation.validation.runner import run_block
@@ -46,6 +48,8 @@ def _block(options: argparse.Namespace) -> None:
         now, cpu_s = time.perf_counter(), time.process_time()
         replace(block, cost=Cost(now - begin, cpu_s - used)).write(output)
         begin, used = now, cpu_s
+        if case.field is not None:  # scenes of other shapes: their programs would only pile up
+            jax.clear_caches()
 
 
 def _describe_sample(command: argparse.ArgumentParser) -> None:
