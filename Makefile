@@ -5,6 +5,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 EXTRAS := aws bench correlations dev dvc iceberg kubernetes query s3 slurm watch  # cuda: several GB, see profiles/image
 export PATH := $(CURDIR)/$(BIN):$(PATH)
+unexport PYTHONDONTWRITEBYTECODE  # containers set it; every job would compile shine anew
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test validate validate-full validate-more validate-peers bench bench-jobs lint lock clean
@@ -14,11 +15,12 @@ help:  ## list the targets
 
 setup: $(READY)  ## create .venv from the lock file
 
-# most of the modules are never imported: Python compiles those that are
+# compiled here, as jobs may not be able to keep what they compile; pip would do so on one core
 $(READY): requirements.lock pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --no-compile --require-hashes -r requirements.lock
 	$(BIN)/pip install --quiet --no-deps --no-build-isolation -e .
+	$(BIN)/python -m compileall -q -j 0 $(VENV)/lib
 	@touch $@
 
 demo: $(READY)  ## simulate a survey, run the workflow on it, show the merged catalogue
@@ -33,10 +35,10 @@ VALIDATE = snakemake --snakefile workflow/validation.smk --config
 validate: $(READY)  ## measure the shear's bias on GalSim images, in short (4 min)
 	$(VALIDATE) campaign=config/validation_smoke.yaml
 
-validate-full: $(READY)  ## ... in full (hours; goes on where it was stopped)
+validate-full: $(READY)  ## ... in full (2 hours; goes on where it was stopped)
 	$(VALIDATE) campaign=config/validation.yaml
 
-validate-more: $(READY)  ## ... and what is believed of galaxies, which decides at low S/N
+validate-more: $(READY)  ## ... what other beliefs about galaxies do, what the bias of full scenes is made of
 	$(VALIDATE) campaign=config/validation_more.yaml
 
 PEERS := workflow/constellation/validation/peers/requirements.lock

@@ -50,9 +50,8 @@ def fit_adam(
         prior_here = jax.device_put(prior)
         start = jnp.asarray(prior.start)
         pixels = Pixels.of(scene, prior_here.observed(start))
-        optimiser = optax.adam(config.learning_rate)
         (z, shear_t), shear, log_posterior = jax.device_get(
-            _climb(optimiser, config.steps, pixels, prior_here)
+            _climb(config.learning_rate, config.steps, pixels, prior_here)
         )
     fit = newton_step_from(scene, prior, solver, (z, shear_t))
     log = logger.info if fit.converged else logger.warning
@@ -99,8 +98,9 @@ def newton_step_from(
 
 @partial(jax.jit, static_argnums=(0, 1))
 def _climb(
-    optimiser: optax.GradientTransformation, steps: int, pixels: Pixels, prior: SourcePrior
+    learning_rate: float, steps: int, pixels: Pixels, prior: SourcePrior
 ) -> tuple[tuple[Array, Array], Array, Array]:
+    optimiser = optax.adam(learning_rate)
     start = (jnp.asarray(prior.start), jnp.zeros(2))
     reference = log_mode_prior(prior, *start)
 

@@ -21,6 +21,7 @@ from shine.atomic import write_atomically
 
 LOGGER = logging.getLogger(__name__)
 _CHECKSUM = 64  # characters before each program
+_MAPPINGS, _MOST_MAPPINGS = Path("/proc/self/maps"), Path("/proc/sys/vm/max_map_count")
 
 
 class Program:
@@ -42,13 +43,16 @@ class Program:
         leaves, tree = jax.tree.flatten(arrays)
         if any(isinstance(leaf, jax.core.Tracer) for leaf in leaves):
             return self._jitted(*arguments)
-        # the precision is a matter of each thread
-        kind = jax.dtypes.canonicalize_dtype(np.float64)
-        signature = (static, tree, tuple(map(jax.typeof, leaves)), kind)
+        # these are a matter of each thread
+        widest = jax.dtypes.canonicalize_dtype(np.float64)
+        precision = widest, jax.config.jax_default_matmul_precision
+        signature = (static, tree, tuple(map(jax.typeof, leaves)), precision)
         call = self.compiled.get(signature)
         if call is None:
             with self._lock:
-                call = self.compiled.setdefault(signature, self._prepared(signature, arguments))
+                call = self.compiled.get(signature)  # another thread may have made it meanwhile
+                if call is None:
+                    call = self.compiled[signature] = self._prepared(signature, arguments)
         return call(*leaves)
 
     def _prepared(self, signature: tuple, arguments: tuple) -> Callable:
@@ -75,6 +79,22 @@ class Program:
 def program(n_static: int = 0) -> Callable[[Callable], Program]:
     """`Program`, as a decorator."""
     return functools.partial(Program, n_static=n_static)
+
+
+def make_room() -> None:
+    """Let go of all compiled programs if this process has used up half of its memory mappings.
+
+    On a processor every program holds some, and each scene has programs that others have no use
+    for. At the kernel's limit (65,530, unless set otherwise) LLVM can compile nothing more. What is
+    needed again is loaded from disk.
+    """
+    try:
+        mappings, most = _MAPPINGS.read_text().count("\n"), int(_MOST_MAPPINGS.read_text())
+    except OSError:  # not Linux
+        return
+    if mappings > most // 2:
+        LOGGER.info("%d of %d memory mappings in use: compiled programs let go", mappings, most)
+        jax.clear_caches()
 
 
 def _known_by(depends_on: list[str]) -> str:

@@ -81,10 +81,11 @@ def _fit(target: Target, config: ViConfig, seed: int) -> ViResult:
     key_start, key_check, key_moments = jax.random.split(jax.random.PRNGKey(seed), 3)
     handlers.seed(guide, key_start)(target)  # looks at the sites, once and for all
     state = jax.jit(svi.init)(key_start, target)
+    steps = jax.jit(partial(_window, svi))  # no other guide has a use for it: it ends with this one
     n_coordinates = 2 + target.whitening.z.size
     elbo, converged = np.zeros(0), False
     for k in range(-(-config.steps // _WINDOW)):
-        state, window, locs, scales = _window(svi, state, target)
+        state, window, locs, scales = steps(state, target)
         elbo = np.append(elbo, window)
         rise, noise = _rise(window)
         move = float(_shear_move(target, (locs, scales), jax.random.fold_in(key_check, k)))
@@ -104,7 +105,6 @@ def _fit(target: Target, config: ViConfig, seed: int) -> ViResult:
     )
 
 
-@partial(jax.jit, static_argnums=0)
 def _window(svi: SVI, state, target: Target):
     """Some steps: state, ELBO of each, and the guide's means and scales over the second half."""
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import jax
 
+from shine import programs
 from shine.atomic import write_atomically
 from shine.errors import ConvergenceError, InputError, Status, meanings
 from shine.euclid import fits_files, memory, plots, posterior
@@ -41,6 +42,7 @@ def run_subtile(manifest_path: Path | str, config_path: Path | str, output_dir: 
     """
     started = time.perf_counter()
     memory.reset_peak()
+    programs.make_room()
     output_dir = Path(output_dir)
     config = load_config(config_path)
     manifest = read_manifest(manifest_path)

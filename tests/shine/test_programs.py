@@ -3,7 +3,9 @@
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
 
@@ -64,7 +66,26 @@ def test_shapes_types_static_arguments_and_precision_have_programs_of_their_own(
         assert made(3, double).dtype == np.float64
     with jax.enable_x64(False):  # asked for the same, it answers in single precision
         assert made(3, double).dtype == np.float32
+    before = len(TRACED)
+    with jax.default_matmul_precision("highest"):
+        answer(made)
+    assert len(TRACED) == before + 1
     assert len(TRACED) == len(list(folder.iterdir())) == len(made.compiled)
+
+
+def test_threads_that_ask_for_a_program_at_once_wait_for_one_of_them(folder, monkeypatch):
+    asked = []
+
+    def slow(path: Path) -> None:
+        asked.append(path)
+        time.sleep(0.2)  # enough for the others to come
+
+    monkeypatch.setattr(programs, "_read", slow)
+    made = programs.Program(cubed, 1)
+    with ThreadPoolExecutor(4) as pool:
+        answers = list(pool.map(lambda _: answer(made), range(4)))
+    assert len(asked) == 1
+    np.testing.assert_array_equal(answers, [expected()] * 4)
 
 
 @pytest.mark.parametrize("change", ["code_digest", "package_versions"])
@@ -155,3 +176,18 @@ print(len(traced))
         for _ in range(2)
     ]
     assert said == ["1", "0"]
+
+
+def test_a_crowded_process_lets_go_of_its_programs_and_loads_them_again(
+    folder, tmp_path, monkeypatch
+):
+    made = programs.Program(cubed, 1)
+    answer(made)
+    most = tmp_path / "most"
+    monkeypatch.setattr(programs, "_MOST_MAPPINGS", most)
+    for limit, left in ((10**6, 1), (10, 0)):
+        most.write_text(f"{limit}\n")
+        programs.make_room()
+        assert [call._cache_size() for call in made.compiled.values()] == [left]
+    np.testing.assert_array_equal(answer(made), expected())
+    assert TRACED == [3]

@@ -1,8 +1,11 @@
 """Variational inference against samples of the same posterior."""
 
+import gc
+
 import equinox as eqx
 import numpy as np
 import pytest
+from numpyro.infer import SVI
 
 from shine.inference_config import ViConfig
 from shine.numpyro_model import Target
@@ -53,3 +56,10 @@ def test_too_few_or_too_small_steps_are_not_taken_for_convergence(caplog):
     for config in (ViConfig(steps=200), ViConfig(steps=400, learning_rate=1e-6)):
         assert not fit_vi(displaced(), config, seed=1).converged
     assert caplog.text.count("not converged") == 2
+
+
+def test_nothing_of_a_fit_stays_behind(result):
+    """A process fits one scene after the other, and what a fit compiles is of use to no other."""
+    assert result.converged
+    gc.collect()
+    assert not [item for item in gc.get_objects() if type(item) is SVI]
