@@ -82,8 +82,9 @@ def _run(design: str, manifests: list[Path], output: Path) -> dict[str, float]:
     shutil.rmtree(results, ignore_errors=True)  # results of the same inputs would be kept
     command = [sys.executable, "-m", "shine.euclid.run", "--config", str(output / "config.yaml")]
     command += ["--output", str(results), "--manifest"]
+    own = str((output / "jax-cache").resolve())
     cache = {
-        "JAX_COMPILATION_CACHE_DIR": str((output / "jax-cache").resolve()),
+        "JAX_COMPILATION_CACHE_DIR": os.environ.get("JAX_COMPILATION_CACHE_DIR", own),
         "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
     }
     begin = time.perf_counter()
