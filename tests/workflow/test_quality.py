@@ -29,7 +29,9 @@ def test_a_fresh_run_checks_its_catalogue(finished):
 
 def test_changed_thresholds_cost_the_checks_alone(project):
     before = project.files("results/catalogue")
-    project.change("quality", max_poor_fits=0.5, stop_on=["files"])
+    project.change("quality", max_poor_fits=0.5)
+    assert rule_counts(project.run()) == ONLY_QUALITY
+    project.change("quality", stop_on=["files"])
     assert rule_counts(project.run()) == ONLY_QUALITY
     assert project.files("results/catalogue") == before
     assert "Nothing to be done" in project.run()
