@@ -35,7 +35,7 @@ VALIDATE = snakemake --snakefile workflow/validation.smk --config
 validate: $(READY)  ## measure the shear's bias on GalSim images, in short (4 min)
 	$(VALIDATE) campaign=config/validation_smoke.yaml
 
-validate-full: $(READY)  ## ... in full (2 hours; goes on where it was stopped)
+validate-full: $(READY)  ## ... in full (about 2 hours; goes on where it was stopped)
 	$(VALIDATE) campaign=config/validation.yaml
 
 validate-more: $(READY)  ## ... what other beliefs about galaxies do, what the bias of full scenes is made of
