@@ -175,7 +175,8 @@ for case in CASES.cases:
                 [RESULTS / "blocks" / case.name / f"{block}.parquet" for block in part],
             log:
                 RESULTS / "logs" / case.name / f"{part[0]}.log",
-            priority: len(part)  # what takes longest first: no core shall wait for it at the end
+            # what takes longest first: no core shall wait for it at the end
+            priority: len(part) + (case.field is not None)
             conda:
                 "../environment.yml"
             threads: 1
