@@ -15,12 +15,18 @@ help:  ## list the targets
 
 setup: $(READY)  ## create .venv from the lock file
 
-# compiled here, as jobs may not be able to keep what they compile; pip would do so on one core
+# by uv, which downloads, unpacks and compiles on all cores, where pip takes one thing after another,
+# with the machine's certificates, as pip does; compiled here, as jobs may not be able to keep what
+# they compile
+export UV_SYSTEM_CERTS := 1
+UV_INSTALL = uv pip install --quiet --python $(BIN)/python
+
 $(READY): requirements.lock pyproject.toml
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --no-compile --require-hashes -r requirements.lock
-	$(BIN)/pip install --quiet --no-deps --no-build-isolation -e .
-	$(BIN)/python -m compileall -q -j 0 $(VENV)/lib
+	sed -n '/^uv==/,/[^\\]$$/p' requirements.lock >$(VENV)/uv.lock
+	$(BIN)/pip install --quiet --require-hashes -r $(VENV)/uv.lock
+	$(UV_INSTALL) --require-hashes --compile-bytecode -r requirements.lock
+	$(UV_INSTALL) --no-deps --no-build-isolation -e .
 	@touch $@
 
 demo: $(READY)  ## simulate a survey, run the workflow on it, show the merged catalogue
@@ -63,7 +69,7 @@ lint: $(READY)  ## check style, workflow, imports and the Dockerfile
 	lint-imports
 	hadolint profiles/image/Dockerfile
 
-lock: pyproject.toml  ## pin the newest versions that pyproject.toml allows (needs uv)
+lock: $(READY)  ## pin the newest versions that pyproject.toml allows
 	uv pip compile --universal --python-version 3.11 $(addprefix --extra=,$(EXTRAS)) \
 		--generate-hashes --no-annotate --no-header --upgrade --quiet pyproject.toml \
 		-o requirements.lock
