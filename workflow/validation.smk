@@ -153,6 +153,7 @@ rule sample:
         [SAMPLE / name for name in FILES],
     log:
         RESULTS / "logs" / "sample.log",
+    priority: 10  # or what waits for it begins last
     conda:
         "../environment.yml"
     params:
