@@ -32,10 +32,9 @@ $(READY): requirements.lock pyproject.toml
 demo: $(READY)  ## simulate a survey, run the workflow on it, show the merged catalogue
 	snakemake
 
-# four workers even on two cores: the workflow's tests wait for clusters, servers and one another;
-# file by file, as many tests of a file share what takes long to make
+# three workers even on two cores: the workflow's tests wait for clusters, servers and one another
 test: $(READY)  ## run all the tests
-	pytest -n 4 --dist loadfile --no-loadscope-reorder
+	pytest -n 3 --dist worksteal
 
 VALIDATE = snakemake --snakefile workflow/validation.smk --config
 
